@@ -1,0 +1,101 @@
+//! Product of a quantised row with an int8 vector: integers within a piece of one weight scale and one activation scale,
+//! then `Σ d_w · d_x · Σ q_w·q_x − Σ (min − centre·d_w) · d_x · Σ q_x`.
+//!
+//! The fast form keeps eight sums side by side, whatever the width of the machine's vectors, so the bits are the same everywhere.
+//! It is written so that the compiler finds the instruction that multiplies 16-bit integers and adds neighbours (`pmaddwd`, `vpdpwssd`);
+//! with 8-bit operands it doesn't, and needs three times as long.
+
+use super::{Quants, WideToken};
+use multiversion::multiversion;
+
+/// Sums side by side.
+const LANES: usize = 8;
+
+/// The product with f64 outside of the integers.
+pub fn dot_exact(w: &Quants, x: &WideToken<'_>) -> f64 {
+    let piece = w.piece.min(x.block);
+    let mut acc = 0.0;
+    for (i, (wq, xq)) in w.q.chunks_exact(piece).zip(x.q.chunks_exact(piece)).enumerate() {
+        let at = i * piece;
+        let integer: i32 = wq.iter().zip(xq).map(|(&w, &x)| i32::from(w) * i32::from(x)).sum();
+        acc += f64::from(w.scale[at / w.piece]) * f64::from(x.scale[at / x.block]) * f64::from(integer);
+    }
+    for (i, &sum) in x.sum.iter().enumerate().take(if w.min.is_empty() { 0 } else { x.sum.len() }) {
+        let at = i * x.block;
+        let offset = f64::from(w.min[at / 32]) - f64::from(w.centre) * f64::from(w.scale[at / w.piece]);
+        acc -= offset * f64::from(x.scale[i]) * f64::from(sum);
+    }
+    acc
+}
+
+/// The same in f32. `x.block` is 16 or 32.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vnni", "x86_64+avx2"))]
+pub fn dot_fast(w: &Quants, x: &WideToken<'_>) -> f32 {
+    let twice = |d: &f32| [*d, *d];
+    let (w_pairs, x_pairs) = (w.scale.as_chunks().0.iter().copied(), x.scale.as_chunks().0.iter().copied());
+    let (w_twice, x_twice) = (w.scale.iter().map(twice), x.scale.iter().map(twice));
+    let mut lanes = [0f32; LANES];
+    match (w.piece, x.block) {
+        (32, 32) => add_products(&mut lanes, &w.q, &x.q, w_twice, x_twice),
+        (32, 16) => add_products(&mut lanes, &w.q, &x.q, w_twice, x_pairs),
+        (_, 16) => add_products(&mut lanes, &w.q, &x.q, w_pairs, x_pairs),
+        _ => add_products(&mut lanes, &w.q, &x.q, w_pairs, x_twice),
+    }
+    match (w.min.is_empty(), x.block) {
+        (true, _) => {}
+        (false, 16) => subtract_minimums::<2>(&mut lanes, w, x),
+        (false, _) => subtract_minimums::<1>(&mut lanes, w, x),
+    }
+    lanes.iter().sum()
+}
+
+/// Blocks of 32 values, with the scales of their halves. (Adding the halves' integers before they become floats would save two instructions,
+/// but the compiler then takes the sum of pairs apart and multiplies one by one.)
+#[inline(always)]
+fn add_products(
+    lanes: &mut [f32; LANES],
+    w: &[i16],
+    x: &[i16],
+    ws: impl Iterator<Item = [f32; 2]>,
+    xs: impl Iterator<Item = [f32; 2]>,
+) {
+    for (((w, x), ws), xs) in w.as_chunks::<32>().0.iter().zip(x.as_chunks::<32>().0).zip(ws).zip(xs) {
+        let (w, x) = (w.as_chunks::<16>().0, x.as_chunks::<16>().0);
+        for half in 0..2 {
+            let (products, scale) = (pairs(&w[half], &x[half]), ws[half] * xs[half]);
+            for l in 0..LANES {
+                lanes[l] += scale * products[l] as f32;
+            }
+        }
+    }
+}
+
+/// Blocks of 32 weights with one scale and a minimum, and `X` activation blocks.
+#[inline(always)]
+fn subtract_minimums<const X: usize>(lanes: &mut [f32; LANES], w: &Quants, x: &WideToken<'_>) {
+    let (scale, sum) = (x.scale.as_chunks::<X>().0, x.sum.as_chunks::<X>().0);
+    let centre = f32::from(w.centre);
+    let offset = |min: f32, d: f32, scale: &[f32; X], sum: &[i32; X]| {
+        let x: f32 = (0..X).map(|i| scale[i] * sum[i] as f32).sum();
+        (min - centre * d) * x
+    };
+    let ((min, min_rest), (d, d_rest)) = (w.min.as_chunks::<LANES>(), w.scale.as_chunks::<LANES>());
+    let ((scale, scale_rest), (sum, sum_rest)) = (scale.as_chunks::<LANES>(), sum.as_chunks::<LANES>());
+    for (((min, d), scale), sum) in min.iter().zip(d).zip(scale).zip(sum) {
+        for l in 0..LANES {
+            lanes[l] -= offset(min[l], d[l], &scale[l], &sum[l]);
+        }
+    }
+    for (l, (((min, d), scale), sum)) in min_rest.iter().zip(d_rest).zip(scale_rest).zip(sum_rest).enumerate() {
+        lanes[l] -= offset(*min, *d, scale, sum);
+    }
+}
+
+#[inline(always)]
+fn pairs(w: &[i16; 16], x: &[i16; 16]) -> [i32; LANES] {
+    let mut sums = [0; LANES];
+    for l in 0..LANES {
+        sums[l] = i32::from(w[2 * l]) * i32::from(x[2 * l]) + i32::from(w[2 * l + 1]) * i32::from(x[2 * l + 1]);
+    }
+    sums
+}

@@ -1,0 +1,123 @@
+//! The meaning of a launch: what each [`FusedOp`] computes from its operands' bytes, as the kernels lay them out.
+//!
+//! One body per op, generic over an [`Arithmetic`]: [`exec`] runs it in f32 with the machine's vectors (the `cpu` device), [`exec_exact`] in f64
+//! with every stored result rounded once (what a device's launch is compared with, see [`check`]). Products of int8 with
+//! quantised weights are integers in both. Work for tokens `≥ state.n` is skipped, as are logits and arg-max before
+//! `state.head_from`; `Scratch` and `Counters` are left alone.
+
+mod arith;
+mod attend;
+mod check;
+mod finish;
+mod gemv;
+mod heads;
+mod operands;
+mod row;
+
+pub use check::{Finding, check};
+
+use arith::{Arithmetic, Exact, Fast};
+use hipc_ir::fused::{FusedOp, Role};
+use hipc_ir::plan::{KernelSpec, StepState};
+use operands::Operands;
+use thiserror::Error;
+
+/// An operand: bytes in device layout, aligned to 4 where they hold f32, i32 or caches.
+#[derive(Debug)]
+pub enum Arg<'a> {
+    /// Only read.
+    Read(&'a [u8]),
+    /// Written, or read and written.
+    Write(&'a mut [u8]),
+}
+
+/// A launch whose operands don't fit it. All but `BadToken` are ours: the plan or the device gave it the wrong memory.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// Another number of operands than the op has.
+    #[error("internal: kernel {kernel} takes {expected} operands, got {found}")]
+    Count {
+        /// The kernel.
+        kernel: String,
+        /// Operands of the op.
+        expected: usize,
+        /// Operands given.
+        found: usize,
+    },
+    /// An operand that is missing, too short, not aligned, or not writable.
+    #[error("internal: operand {role:?} of kernel {kernel} {what}")]
+    Operand {
+        /// The kernel.
+        kernel: String,
+        /// The operand.
+        role: Role,
+        /// What is wrong.
+        what: String,
+    },
+    /// A step outside of the context.
+    #[error("internal: the step's positions {pos}..{end} don't fit the context of {ctx}")]
+    State {
+        /// First position.
+        pos: i32,
+        /// Behind the last.
+        end: i32,
+        /// Positions of the cache.
+        ctx: u32,
+    },
+    /// A token outside of the vocabulary.
+    #[error("token id {id} isn't in the vocabulary of {vocab} tokens")]
+    BadToken {
+        /// The id.
+        id: i32,
+        /// Rows of the embedding.
+        vocab: u32,
+    },
+}
+
+/// The chunk of a launch.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    pos: usize,
+    tokens: usize,
+    head_from: usize,
+}
+
+/// Executes a launch in f32; `args` are parallel to [`FusedOp::params`].
+///
+/// # Errors
+/// If the operands don't fit the op; some results may be written then.
+pub fn exec(spec: &KernelSpec, state: StepState, args: Vec<Arg<'_>>) -> Result<(), LaunchError> {
+    run::<Fast>(spec, state, args, None)
+}
+
+/// Executes a launch in f64, rounding only what is stored. Returns the values that were quantised to int8 before they were, `[tokens, n]`
+/// (empty if the launch has no int8 result).
+///
+/// # Errors
+/// As [`exec`].
+pub fn exec_exact(spec: &KernelSpec, state: StepState, args: Vec<Arg<'_>>) -> Result<Vec<f64>, LaunchError> {
+    let mut unrounded = Vec::new();
+    run::<Exact>(spec, state, args, Some(&mut unrounded))?;
+    Ok(unrounded)
+}
+
+fn run<A: Arithmetic>(
+    spec: &KernelSpec,
+    state: StepState,
+    args: Vec<Arg<'_>>,
+    unrounded: Option<&mut Vec<f64>>,
+) -> Result<(), LaunchError> {
+    let bad_state = || LaunchError::State { pos: state.pos, end: state.pos.saturating_add(state.n), ctx: 0 };
+    let (Ok(pos), Ok(tokens)) = (usize::try_from(state.pos), usize::try_from(state.n)) else { return Err(bad_state()) };
+    let step = Step { pos, tokens, head_from: usize::try_from(state.head_from).unwrap_or(0).min(tokens) };
+    let operands = Operands::new(spec, args)?;
+    match &spec.op {
+        FusedOp::Embed(op) => row::embed::<A>(spec, op, step, operands, unrounded),
+        FusedOp::Gemv(op) => gemv::gemv::<A>(spec, op, step, operands, unrounded),
+        FusedOp::Attend(op) => attend::attend::<A>(spec, op, step, operands, unrounded),
+        FusedOp::Heads(op) => heads::heads::<A>(op, step, operands),
+        FusedOp::Row(op) => row::row::<A>(spec, op, step, operands, unrounded),
+        FusedOp::ArgMax(op) => row::arg_max(spec, *op, step, operands),
+    }
+}

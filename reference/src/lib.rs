@@ -1,0 +1,10 @@
+//! The meaning of every op and block type: f64 oracle and int8 CPU arithmetic.
+#![forbid(unsafe_code)]
+
+pub mod blocks;
+mod error;
+pub mod graph;
+pub mod launch;
+
+pub use error::EvalError;
+pub use graph::{ExactState, WeightAccess};
