@@ -1,0 +1,91 @@
+//! The container: header checks, the metadata note, descriptor symbols, bytes by virtual address.
+
+use crate::{AbiVersion, CodeObjectError};
+use object::LittleEndian;
+use object::elf;
+use object::read::elf::{FileHeader as _, ProgramHeader as _, Sym as _};
+use std::collections::HashMap;
+
+const ENDIAN: LittleEndian = LittleEndian;
+const OSABI_AMDGPU_HSA: u8 = 64;
+const NT_AMDGPU_METADATA: u32 = 32;
+
+type Header = elf::FileHeader64<LittleEndian>;
+
+/// A checked ELF header and the file behind it.
+pub(crate) struct Elf<'a> {
+    bytes: &'a [u8],
+    header: &'a Header,
+    segments: &'a [elf::ProgramHeader64<LittleEndian>],
+    pub(crate) flags: u32,
+    pub(crate) abi: AbiVersion,
+}
+
+fn bad(e: object::Error) -> CodeObjectError {
+    CodeObjectError::Elf(e.to_string())
+}
+
+impl<'a> Elf<'a> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, CodeObjectError> {
+        let header = Header::parse(bytes).map_err(bad)?;
+        if !header.is_little_endian() {
+            return Err(CodeObjectError::Elf("big-endian".to_owned()));
+        }
+        let machine = header.e_machine(ENDIAN);
+        if machine != elf::EM_AMDGPU {
+            return Err(CodeObjectError::WrongMachine(machine.0));
+        }
+        let ident = header.e_ident();
+        if ident.os_abi.0 != OSABI_AMDGPU_HSA {
+            return Err(CodeObjectError::WrongOsAbi(ident.os_abi.0));
+        }
+        let abi = match ident.abi_version {
+            2 => AbiVersion::V4,
+            3 => AbiVersion::V5,
+            4 => AbiVersion::V6,
+            other => return Err(CodeObjectError::UnsupportedAbi(other)),
+        };
+        let segments = header.program_headers(ENDIAN, bytes).map_err(bad)?;
+        Ok(Self { bytes, header, segments, flags: header.e_flags(ENDIAN).0, abi })
+    }
+
+    /// Contents of the first `NT_AMDGPU_METADATA` note.
+    pub(crate) fn metadata_note(&self) -> Result<&'a [u8], CodeObjectError> {
+        for segment in self.segments {
+            let Some(mut notes) = segment.notes(ENDIAN, self.bytes).map_err(bad)? else { continue };
+            while let Some(note) = notes.next().map_err(bad)? {
+                if note.name() == b"AMDGPU" && note.n_type(ENDIAN).0 == NT_AMDGPU_METADATA {
+                    return Ok(note.desc());
+                }
+            }
+        }
+        Err(CodeObjectError::MissingMetadata)
+    }
+
+    /// Virtual addresses of the dynamic symbols that end in `.kd`.
+    pub(crate) fn descriptor_symbols(&self) -> Result<HashMap<&'a str, u64>, CodeObjectError> {
+        let sections = self.header.sections(ENDIAN, self.bytes).map_err(bad)?;
+        let table = sections.symbols(ENDIAN, self.bytes, elf::SHT_DYNSYM).map_err(bad)?;
+        let mut found = HashMap::new();
+        for symbol in table.iter() {
+            let Ok(name) = std::str::from_utf8(symbol.name(ENDIAN, table.strings()).map_err(bad)?) else { continue };
+            if name.ends_with(".kd") {
+                found.insert(name, symbol.st_value(ENDIAN));
+            }
+        }
+        Ok(found)
+    }
+
+    /// `len` bytes of the file that are loaded at a virtual address.
+    pub(crate) fn bytes_at(&self, address: u64, len: u64) -> Option<&'a [u8]> {
+        let segment = self.segments.iter().find(|s| {
+            let start = s.p_vaddr(ENDIAN);
+            s.p_type(ENDIAN) == elf::PT_LOAD
+                && address >= start
+                && address.checked_add(len).is_some_and(|end| end - start <= s.p_filesz(ENDIAN))
+        })?;
+        let offset = segment.p_offset(ENDIAN).checked_add(address - segment.p_vaddr(ENDIAN))?;
+        let start = usize::try_from(offset).ok()?;
+        self.bytes.get(start..start.checked_add(usize::try_from(len).ok()?)?)
+    }
+}
