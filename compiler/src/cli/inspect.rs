@@ -1,0 +1,186 @@
+//! `hipc inspect`.
+
+use super::args::Inspect;
+use super::compile::write_file;
+use super::style::{self, DIM, GOOD, HEAD, say};
+use super::{CliError, map};
+use crate::inspect::{ArchReport, arch_report};
+use crate::target::{Platform, Target};
+use hipc_ir::bundle::{Bundle, Manifest, Provenance};
+use hipc_ir::plan::ModelInfo;
+use serde::Serialize;
+use std::path::Path;
+
+/// Everything `--json` prints. The figures beside `archs` are of the first architecture.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    model: &'a ModelInfo,
+    context: u32,
+    archs: &'a [ArchReport],
+    launches_per_layer: usize,
+    launches_per_token: usize,
+    bytes_per_token: u64,
+    memory: Vec<MemoryRow>,
+    provenance: &'a Provenance,
+}
+
+/// Bytes by context length.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct MemoryRow {
+    context: u32,
+    bytes: u64,
+}
+
+pub fn run(args: &Inspect) -> Result<(), CliError> {
+    let bundle = Bundle::parse(map(&args.bundle)?)?;
+    let manifest = bundle.manifest();
+    let mut archs = Vec::new();
+    for arch in bundle.archs() {
+        archs.push(arch_report(&bundle.plan(arch)?, bundle.code(arch)?, Target::parse(arch)?));
+    }
+    if let Some(folder) = &args.extract {
+        extract(&bundle, folder)?;
+    }
+    if args.json {
+        let first = archs.first();
+        let report = Report {
+            model: &manifest.model,
+            context: manifest.ctx,
+            archs: &archs,
+            launches_per_layer: first.map_or(0, |a| a.launches_per_layer),
+            launches_per_token: first.map_or(0, |a| a.launches_per_token),
+            bytes_per_token: first.map_or(0, |a| a.bytes_per_token),
+            memory: memory_rows(manifest),
+            provenance: &manifest.provenance,
+        };
+        say!("{}", serde_json::to_string_pretty(&report).map_err(|e| CliError::Usage(e.to_string()))?);
+        return Ok(());
+    }
+    print_model(manifest);
+    for arch in &archs {
+        print_arch(arch);
+    }
+    print_memory(manifest);
+    print_provenance(manifest);
+    Ok(())
+}
+
+fn memory_rows(manifest: &Manifest) -> Vec<MemoryRow> {
+    let rows = manifest.archs.first().map_or(&[][..], |a| &a.memory);
+    rows.iter().map(|&(context, bytes)| MemoryRow { context, bytes }).collect()
+}
+
+/// The units, the machine code and the plans, one file each per architecture.
+fn extract(bundle: &Bundle<impl AsRef<[u8]>>, folder: &Path) -> Result<(), CliError> {
+    for arch in bundle.archs() {
+        let code = match Target::parse(arch)?.platform {
+            Platform::Amd => "hsaco",
+            Platform::Nvidia => "ptx",
+            Platform::Host => "so",
+        };
+        write_file(&folder.join(format!("{arch}.{code}")), bundle.code(arch)?)?;
+        write_file(&folder.join(format!("{arch}.plan")), bundle.plan(arch)?.to_string().as_bytes())?;
+        if let Some(unit) = bundle.unit(arch)? {
+            write_file(&folder.join(format!("{arch}.hip")), unit.as_bytes())?;
+        }
+    }
+    for (path, contents) in hipc_templates::HEADERS {
+        write_file(&folder.join(path), contents.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn heading(text: &str) {
+    say!("\n{}{text}{}", HEAD.render(), HEAD.render_reset());
+}
+
+fn note(text: &str) {
+    say!("{}{text}{}", DIM.render(), DIM.render_reset());
+}
+
+fn print_model(manifest: &Manifest) {
+    let m = &manifest.model;
+    say!("{}{}{}", HEAD.render(), m.name, HEAD.render_reset());
+    let place = if manifest.weights.embedded { "embedded".to_owned() } else { format!("in {}", manifest.weights.absolute) };
+    say!(
+        "{}, {} layers, vocabulary {}, context {} of {}, cache {:?}",
+        m.arch,
+        m.layers,
+        m.vocab,
+        manifest.ctx,
+        m.ctx_train,
+        manifest.kv
+    );
+    let bytes: u64 = manifest.weights.tensors.values().map(|t| t.bytes).sum();
+    say!("weights {} {place}", style::bytes(bytes));
+}
+
+fn print_arch(arch: &ArchReport) {
+    heading(&arch.name);
+    say!(
+        "{} launches per token, {} per layer; {} read and written per token; machine code {}",
+        arch.launches_per_token,
+        arch.launches_per_layer,
+        style::bytes(arch.bytes_per_token),
+        style::bytes(arch.code_bytes as u64)
+    );
+    let m = &arch.memory;
+    say!(
+        "memory: weights {} + KV cache {} + tables and logits {} + activations {}",
+        style::bytes(m.weights),
+        style::bytes(m.cache),
+        style::bytes(m.persistent),
+        style::bytes(m.arena)
+    );
+    if !arch.kernels.is_empty() {
+        say!();
+        let rows = arch.kernels.iter().map(|k| {
+            vec![
+                k.name.clone(),
+                k.threads.to_string(),
+                k.vgpr.to_string(),
+                k.sgpr.to_string(),
+                k.lds.to_string(),
+                (k.vgpr_spills + k.sgpr_spills).to_string(),
+                k.scratch.to_string(),
+                format!("{}/{}", k.occupancy, k.max_waves),
+                k.limited_by.clone(),
+                k.launches[0].to_string(),
+                k.launches[1].to_string(),
+            ]
+        });
+        let header =
+            ["kernel", "threads", "VGPR", "SGPR", "LDS B", "spills", "scratch B", "waves/SIMD", "limited by", "decode", "prompt"];
+        say!("{}", style::table(&header, 1, rows));
+    }
+    if !arch.cards.is_empty() {
+        say!();
+        let row = |c: &crate::inspect::CardReport| {
+            vec![c.card.clone(), format!("{:.0}", c.gb_per_s), format!("{:.0}", c.predicted_tokens_per_s)]
+        };
+        say!("{}", style::table(&["card", "GB/s", "tokens/s"], 1, arch.cards.iter().map(row)));
+        note("predictions of the cost model from data sheets; nothing here was measured on these cards");
+    }
+}
+
+fn print_memory(manifest: &Manifest) {
+    heading("memory by context");
+    let rows = memory_rows(manifest).into_iter().map(|row| {
+        let mark = if row.context == manifest.ctx { "this bundle" } else { "" };
+        vec![row.context.to_string(), style::bytes(row.bytes), mark.to_owned()]
+    });
+    say!("{}", style::table(&["context", "allocated", ""], 1, rows));
+}
+
+fn print_provenance(manifest: &Manifest) {
+    heading("made from");
+    let p = &manifest.provenance;
+    say!("model      {}", p.model_path);
+    say!("  header   {}", p.model_header);
+    say!("templates  {}", p.templates);
+    say!("hipc       {} {}", p.hipc, p.flags.join(" "));
+    let mut compilers: Vec<&str> = p.compilers.iter().map(|(_, c)| c.as_str()).collect();
+    compilers.dedup();
+    say!("compiler   {}", compilers.join("\n           "));
+    say!("{}every section's hash holds{}", GOOD.render(), GOOD.render_reset());
+}

@@ -1,0 +1,186 @@
+//! What a launch costs: bytes, operations, and nanoseconds on a target's reference card. One formula for everybody: the
+//! e-graph compares fusions by it, selection compares geometries by it, and the plan records it for profiles.
+//!
+//! A launch takes `launch_ns` plus the largest of memory, arithmetic and latency, plus a tenth of the others since they overlap
+//! imperfectly, plus the dispatch of its workgroups:
+//! - *memory*: bytes moved / the bandwidth that large reads reach. Measured for pure reads of 2 MB to 300 MB
+//!   (1.3 µs + bytes / bandwidth on an H200); that AMD cards follow the same line is an assumption.
+//! - *arithmetic*: operations / what the CUs can do with the instruction at hand.
+//! - *latency*: rounds of workgroups times the time of one, which is a chain of dependent loads. It is what small
+//!   matrices and bad geometries lose to.
+
+use crate::target::{Dot4, Target};
+use hipc_ir::dtype::Q8Layout;
+use hipc_ir::fused::{Access, FusedOp, Gemv, Input, Param, Role, Shape, Tail};
+use hipc_ir::plan::{Cost, Geometry, KernelSpec};
+
+/// Positions at which attention is reckoned (fewer if the context is shorter).
+pub const COST_POS: u32 = 512;
+
+/// From a load to its use, ns: main memory behind two cache levels under load.
+const LOAD_NS: f64 = 700.0;
+/// From a load to its use when loads before it already run: what one more chunk in a row of chunks adds.
+const NEXT_LOAD_NS: f64 = LOAD_NS / 4.0;
+/// A barrier of the workgroup with a pass through LDS, ns.
+const BARRIER_NS: f64 = 40.0;
+/// What the shorter of the overlapping times still add, as a part.
+const IMPERFECT_OVERLAP: f64 = 0.1;
+/// Workgroups that the dispatcher starts per nanosecond.
+const WORKGROUPS_PER_NS: f64 = 2.0;
+/// Waves that a SIMD really holds with the registers of these kernels.
+const WAVES_PER_SIMD: f64 = 8.0;
+/// Lanes that a CU's vector units retire per nanosecond: 64 lanes at about 1.8 GHz.
+const LANES_PER_NS: f64 = 64.0 * 1.8;
+/// Bytes of weights that a lane loads at once.
+const LANE_BYTES: u32 = 16;
+
+/// Predicted cost of a kernel in a program of `tokens` tokens, all of them used; attention at [`COST_POS`].
+///
+/// Weights count once for each group of tokens that reads them, since the plan asks the memory for them that often.
+pub fn of(kernel: &KernelSpec, tokens: u32, target: &Target) -> Cost {
+    let mut cost = traffic(kernel, tokens);
+    cost.flops = flops(&kernel.op, tokens);
+    cost.ns = nanoseconds(kernel, tokens, target, &cost).ceil() as u64;
+    cost
+}
+
+/// Bytes read and written.
+fn traffic(kernel: &KernelSpec, tokens: u32) -> Cost {
+    let mut cost = Cost::default();
+    let groups = u64::from(tokens.div_ceil(kernel.geometry.tokens.max(1)));
+    for param in kernel.op.params() {
+        let bytes = operand_bytes(kernel, &param, tokens);
+        match param.access {
+            Access::Read if matches!(param.role, Role::Weight(_)) && matches!(kernel.op, FusedOp::Gemv(_)) => {
+                cost.read += bytes * groups
+            }
+            Access::Read => cost.read += bytes,
+            Access::Write if param.role == Role::Scratch => {
+                cost.read += bytes;
+                cost.written += bytes;
+            }
+            Access::Write => cost.written += bytes,
+            Access::Update => {
+                cost.written += bytes;
+                if matches!((&kernel.op, param.role), (FusedOp::Attend(_), Role::CacheK)) {
+                    cost.read += cached(kernel, tokens);
+                }
+            }
+        }
+    }
+    cost
+}
+
+/// Bytes of an operand that a launch of `tokens` tokens touches (of a cache that is read: all positions; of one that is
+/// written: those of the tokens).
+fn operand_bytes(kernel: &KernelSpec, param: &Param, tokens: u32) -> u64 {
+    let t = u64::from(tokens);
+    match param.shape {
+        Shape::F32(n) => 4 * t * u64::from(n),
+        Shape::Q8(n) => t * u64::from(Q8Layout { n, block: Q8Layout::DEFAULT_BLOCK }.stride()),
+        Shape::Ssq if param.access == Access::Read => 4 * t * u64::from(kernel.geometry.parts_in),
+        Shape::Ssq => 4 * t * u64::from(kernel.parts_out()),
+        Shape::Partials if param.access == Access::Read => 8 * t * u64::from(kernel.geometry.parts_in),
+        Shape::Partials => 8 * t * u64::from(kernel.parts_out()),
+        Shape::Ids | Shape::Tokens => 4 * t,
+        Shape::Weight { dtype, rows, cols } => {
+            let rows = if matches!(kernel.op, FusedOp::Embed(_)) && param.role == Role::Weight(0) { t } else { u64::from(rows) };
+            rows * dtype.row_bytes(cols).unwrap_or(0)
+        }
+        Shape::RopeTable(rope) => 4 * t * u64::from(rope.dims),
+        Shape::Cache(cache) if param.access == Access::Update => {
+            t * u64::from(cache.heads) * u64::from(cache.head_dim) * u64::from(cache.kv.bytes())
+        }
+        Shape::Cache(_) => cached(kernel, tokens),
+        Shape::State => 16,
+        Shape::Scratch => kernel.scratch_bytes(tokens),
+        Shape::Counters => kernel.counter_bytes(tokens),
+    }
+}
+
+/// Bytes of K (or V) that attention reads.
+fn cached(kernel: &KernelSpec, tokens: u32) -> u64 {
+    match &kernel.op {
+        FusedOp::Attend(a) => {
+            let row = u64::from(a.cache.heads) * u64::from(a.cache.head_dim) * u64::from(a.cache.kv.bytes());
+            u64::from(tokens) * u64::from(a.cache.ctx.min(COST_POS)) * row
+        }
+        _ => 0,
+    }
+}
+
+/// Additions and multiplications, those of products only where there are any.
+fn flops(op: &FusedOp, tokens: u32) -> u64 {
+    let t = u64::from(tokens);
+    t * match op {
+        FusedOp::Gemv(g) => g.segments.iter().map(|s| 2 * u64::from(s.rows) * u64::from(g.k)).sum(),
+        FusedOp::Attend(a) => 4 * u64::from(a.heads) * u64::from(a.cache.head_dim) * u64::from(a.cache.ctx.min(COST_POS)),
+        FusedOp::Embed(e) => 2 * u64::from(e.n),
+        FusedOp::Row(r) => 4 * u64::from(r.n),
+        FusedOp::Heads(h) => h.parts.iter().map(|p| 8 * u64::from(p.heads) * u64::from(p.head_dim)).sum(),
+        FusedOp::ArgMax(a) => u64::from(a.n),
+    }
+}
+
+fn nanoseconds(kernel: &KernelSpec, tokens: u32, target: &Target, cost: &Cost) -> f64 {
+    let cus = f64::from(target.reference_card().cus);
+    let memory = (cost.read + cost.written) as f64 / target.bytes_per_ns();
+    let arithmetic = cost.flops as f64 / (cus * LANES_PER_NS * ops_per_lane(&kernel.op, target));
+    let [x, y, z] = kernel.grid(tokens);
+    let workgroups = f64::from(x) * f64::from(y) * f64::from(z);
+    let latency = (workgroups / resident_workgroups(&kernel.geometry, target)).max(1.0) * workgroup_ns(kernel);
+    let (most, sum) = (memory.max(arithmetic).max(latency), memory + arithmetic + latency);
+    target.launch_ns + most + IMPERFECT_OVERLAP * (sum - most) + workgroups / WORKGROUPS_PER_NS
+}
+
+/// Workgroups that the target's reference card holds at once; at least one.
+pub fn resident_workgroups(geometry: &Geometry, target: &Target) -> f64 {
+    let simds = f64::from(target.reference_card().cus) * f64::from(target.simds_per_cu);
+    (simds * WAVES_PER_SIMD / f64::from(geometry.waves)).floor().max(1.0)
+}
+
+/// Operations that one lane does per instruction.
+fn ops_per_lane(op: &FusedOp, target: &Target) -> f64 {
+    match op {
+        FusedOp::Gemv(Gemv { input: Input::Q8, .. }) if target.dot4 != Dot4::MulAdd => 8.0,
+        _ => 2.0,
+    }
+}
+
+/// One workgroup's chain of dependent loads and barriers.
+fn workgroup_ns(kernel: &KernelSpec) -> f64 {
+    let g = &kernel.geometry;
+    let chain = |loads: f64| LOAD_NS + (loads - 1.0).max(0.0) * NEXT_LOAD_NS;
+    match &kernel.op {
+        FusedOp::Gemv(op) => {
+            let chunks = op.segments.iter().map(|s| {
+                let block = s.dtype;
+                let values = g.wave * LANE_BYTES * block.block_len() / block.block_bytes();
+                op.k.div_ceil(values.max(1) * g.k_waves)
+            });
+            let steps = f64::from(g.row_steps);
+            let rows = chain(steps * f64::from(chunks.max().unwrap_or(1)));
+            let norm = if op.deferred.is_some() { BARRIER_NS } else { 0.0 };
+            let split = if g.k_waves > 1 { steps * BARRIER_NS } else { 0.0 };
+            let finish = match &op.tail {
+                Tail::Vector { finish, .. } if finish.q8 || finish.ssq => BARRIER_NS,
+                Tail::Head => BARRIER_NS,
+                _ => 0.0,
+            };
+            rows + norm + split + finish
+        }
+        FusedOp::Attend(a) => {
+            let positions = a.cache.ctx.min(COST_POS).div_ceil(g.splits);
+            let prologue = if a.prologue.is_some() { LOAD_NS + BARRIER_NS } else { 0.0 };
+            let combine = if g.splits > 1 { LOAD_NS + f64::from(g.splits) * BARRIER_NS / 4.0 } else { 0.0 };
+            // A wave takes one row of the cache per quarter of its lanes or more; K, then V.
+            chain(2.0 * f64::from(positions.div_ceil(4 * g.waves))) + prologue + combine + BARRIER_NS
+        }
+        FusedOp::Embed(_) | FusedOp::Row(_) => chain(2.0 * f64::from(g.tile.div_ceil(g.wave * g.waves))) + BARRIER_NS,
+        FusedOp::Heads(_) => 2.0 * LOAD_NS + BARRIER_NS,
+        FusedOp::ArgMax(a) => {
+            let read = if a.partials { g.parts_in } else { a.n };
+            chain(f64::from(read.div_ceil(g.wave * g.waves))) + BARRIER_NS
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What `hipc inspect` shows, as data: resources from the code objects, traffic and memory from the plans.
+
+use crate::target::{Platform, Target};
+use hipc_codeobj::{CodeObject, occupancy};
+use hipc_ir::fused::ProgramKind;
+use hipc_ir::plan::{Plan, Program, Space};
+use serde::Serialize;
+
+/// One kernel of a code object.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelReport {
+    /// Symbol.
+    pub name: String,
+    /// Vector registers per lane.
+    pub vgpr: u32,
+    /// Scalar registers per wave.
+    pub sgpr: u32,
+    /// Bytes of LDS per workgroup.
+    pub lds: u32,
+    /// Bytes of scratch per lane; zero, or the compile would have failed.
+    pub scratch: u32,
+    /// Vector registers spilled.
+    pub vgpr_spills: u32,
+    /// Scalar registers spilled (into vector registers).
+    pub sgpr_spills: u32,
+    /// Waves per SIMD that fit, of the most possible.
+    pub occupancy: u32,
+    /// Most waves per SIMD.
+    pub max_waves: u32,
+    /// What limits them.
+    pub limited_by: String,
+    /// Threads per workgroup.
+    pub threads: u32,
+    /// Launches in the decode and in the prompt program.
+    pub launches: [usize; 2],
+}
+
+/// Predicted speed on a card.
+#[derive(Clone, Debug, Serialize)]
+pub struct CardReport {
+    /// Card.
+    pub card: String,
+    /// Nominal bandwidth, GB/s.
+    pub gb_per_s: f64,
+    /// Predicted tokens per second. A prediction of the cost model, not a measurement.
+    pub predicted_tokens_per_s: f64,
+}
+
+/// Bytes that a plan allocates.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct MemoryReport {
+    /// Weights.
+    pub weights: u64,
+    /// KV caches.
+    pub cache: u64,
+    /// Tables, logits, state.
+    pub persistent: u64,
+    /// Activations.
+    pub arena: u64,
+}
+
+/// One architecture of a bundle.
+#[derive(Clone, Debug, Serialize)]
+pub struct ArchReport {
+    /// `gfx1100`.
+    pub name: String,
+    /// Bytes of machine code.
+    pub code_bytes: usize,
+    /// Launches of one decoder layer in the decode program (the most of any layer).
+    pub launches_per_layer: usize,
+    /// Launches of a decode step.
+    pub launches_per_token: usize,
+    /// Bytes read and written by a decode step, from the plan's costs.
+    pub bytes_per_token: u64,
+    /// Bytes to allocate at the compiled context.
+    pub memory: MemoryReport,
+    /// Kernels in the order of the plan; empty where the machine code has no metadata (PTX, host).
+    pub kernels: Vec<KernelReport>,
+    /// Predictions.
+    pub cards: Vec<CardReport>,
+}
+
+/// The report on one architecture.
+pub fn arch_report(plan: &Plan, code: &[u8], target: &Target) -> ArchReport {
+    let decode = plan.program(ProgramKind::Decode);
+    let launches = decode.map_or(&[][..], |p| &p.launches);
+    let object = if target.platform == Platform::Amd { CodeObject::parse(code).ok() } else { None };
+    let space = |s| plan.space_bytes(s);
+    ArchReport {
+        name: plan.target.clone(),
+        code_bytes: code.len(),
+        launches_per_layer: decode.map_or(0, |p| launches_per_layer(p, plan.model.layers)),
+        launches_per_token: launches.len(),
+        bytes_per_token: launches.iter().map(|l| l.cost.read + l.cost.written).sum(),
+        memory: MemoryReport {
+            weights: space(Space::Weights),
+            cache: space(Space::Cache),
+            persistent: space(Space::Persistent),
+            arena: space(Space::Arena),
+        },
+        kernels: object.map_or_else(Vec::new, |object| kernel_reports(plan, &object, target)),
+        cards: card_reports(plan, target),
+    }
+}
+
+/// Most launches that any layer of a program takes.
+pub fn launches_per_layer(program: &Program, layers: u32) -> usize {
+    (0..layers).map(|layer| program.launches.iter().filter(|l| l.layer == Some(layer)).count()).max().unwrap_or(0)
+}
+
+fn kernel_reports(plan: &Plan, object: &CodeObject, target: &Target) -> Vec<KernelReport> {
+    let launches = |kernel, kind| plan.program(kind).map_or(0, |p| p.launches.iter().filter(|l| l.kernel == kernel).count());
+    let report = |(id, spec): (_, &hipc_ir::plan::KernelSpec)| {
+        let k = object.kernel(&spec.name)?;
+        let occupancy = occupancy(&target.simd, &k.usage(spec.threads(), 0));
+        Some(KernelReport {
+            name: spec.name.clone(),
+            vgpr: k.vgpr_count,
+            sgpr: k.sgpr_count,
+            lds: k.group_segment_fixed_size,
+            scratch: k.private_segment_fixed_size,
+            vgpr_spills: k.vgpr_spill_count,
+            sgpr_spills: k.sgpr_spill_count,
+            occupancy: occupancy.waves_per_simd,
+            max_waves: occupancy.max_waves_per_simd,
+            limited_by: occupancy.limit.to_string(),
+            threads: spec.threads(),
+            launches: [launches(id, ProgramKind::Decode), launches(id, ProgramKind::Prompt)],
+        })
+    };
+    plan.kernels.iter().filter_map(report).collect()
+}
+
+/// Time per token scaled from the reference card by bandwidth: launches cost the same on each.
+fn card_reports(plan: &Plan, target: &Target) -> Vec<CardReport> {
+    let Some(program) = plan.program(ProgramKind::Decode) else { return Vec::new() };
+    let total: f64 = program.launches.iter().map(|l| l.cost.ns as f64).sum();
+    let fixed = program.launches.len() as f64 * target.launch_ns;
+    let reference = target.reference_card().gb_per_s;
+    let report = |card: &crate::target::Card| CardReport {
+        card: card.name.to_owned(),
+        gb_per_s: card.gb_per_s,
+        predicted_tokens_per_s: 1e9 / (fixed + (total - fixed).max(0.0) * reference / card.gb_per_s),
+    };
+    target.cards.iter().map(report).collect()
+}

@@ -1,0 +1,325 @@
+//! Selection: a geometry for every launch, from the cost model and the target's row; kernels with equal meaning and
+//! geometry become one.
+//!
+//! Starting points are the measured winners for batch 1: 2 rows per wave (4 for Q6_K, 1 for Q8_0), 4 to 8 waves, K split over the
+//! waves of a workgroup until each has one chunk (not for Q4_K in GGUF's layout). What is left open (waves, K split,
+//! rows per workgroup) is searched by [`crate::cost`]. Nothing is run, so the result is the same on every machine.
+
+use crate::cost;
+use crate::target::Target;
+use hipc_ir::PrimaryMap;
+use hipc_ir::dtype::{DType, Q8Layout};
+use hipc_ir::fused::{
+    Access, Attend, Combine, Embed, Finish, FusedGraph, FusedOp, Gemv, Heads, Operand, Row, RowExpr, SegmentOut, Shape, Slot,
+    Tail,
+};
+use hipc_ir::graph::RopeStyle;
+use hipc_ir::plan::{Cost, Geometry, Kernel, KernelSpec};
+use std::collections::HashMap;
+
+/// Why no geometry was found. Ours: the fused graph asks for something no skeleton does.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SelectError {
+    /// No candidate meets the constraints.
+    #[error("no geometry for `{label}` on {target}: {reason}; please report it with `hipc dump --phase fused`")]
+    NoGeometry {
+        /// The launch.
+        label: String,
+        /// The target.
+        target: String,
+        /// The constraint that can't be met.
+        reason: String,
+    },
+    /// A launch reads partial sums that nothing wrote before.
+    #[error("`{label}` reads the partial sums {slot} before they are written; please report it with `hipc dump --phase fused`")]
+    PartsUnknown {
+        /// The launch.
+        label: String,
+        /// The value.
+        slot: Slot,
+    },
+}
+
+/// Kernels, and which of them each launch of each program uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Kernels in order of first use.
+    pub kernels: PrimaryMap<Kernel, KernelSpec>,
+    /// Per program, parallel to the launches of its fused graph.
+    pub programs: Vec<Vec<Kernel>>,
+}
+
+/// Most rows (outputs) that a workgroup of a GEMV computes.
+const MAX_TILE: u32 = 64;
+/// Tokens that a GEMV workgroup of the prompt program multiplies each weight with.
+const PROMPT_TOKENS: u32 = 4;
+/// Elements per workgroup of element-wise work.
+const ROW_TILE: u32 = 256;
+/// Query heads of a KV head that a wave of attention has registers for on every target.
+const HEADS_PER_WAVE: u32 = 3;
+/// Positions that a split of attention has at least when the cache is full.
+const MIN_SPLIT: u32 = 64;
+
+/// Chooses the kernels of these programs (fused graph, most tokens per step).
+///
+/// # Errors
+/// [`SelectError`] names the launch.
+pub fn select(programs: &[(&FusedGraph, u32)], target: &Target) -> Result<Selection, SelectError> {
+    let mut kernels = PrimaryMap::new();
+    let mut known: HashMap<(FusedOp, Geometry), Kernel> = HashMap::new();
+    let mut chosen = Vec::new();
+    for &(graph, tokens) in programs {
+        let mut parts: HashMap<Slot, u32> = HashMap::new();
+        // Layers repeat their ops.
+        let mut geometries: HashMap<&FusedOp, Geometry> = HashMap::new();
+        let mut used = Vec::with_capacity(graph.launches.len());
+        for launch in graph.launches.values() {
+            let (params, mut parts_in) = (launch.op.params(), 0);
+            let partial = |access| {
+                let of_access = params.iter().zip(&launch.args).filter(move |(p, _)| p.access == access);
+                of_access.filter_map(|(p, a)| match (p.shape, a) {
+                    (Shape::Ssq | Shape::Partials, &Operand::Slot(slot)) => Some(slot),
+                    _ => None,
+                })
+            };
+            if let Some(slot) = partial(Access::Read).next() {
+                parts_in = *parts.get(&slot).ok_or_else(|| SelectError::PartsUnknown { label: launch.label.clone(), slot })?;
+            }
+            let geometry = match geometries.get(&launch.op) {
+                Some(known) => *known,
+                None => geometry(&launch.op, &launch.label, tokens, target)?,
+            };
+            geometries.insert(&launch.op, geometry);
+            let geometry = Geometry { parts_in, ..geometry };
+            let next = kernels.len();
+            let kernel = *known.entry((launch.op.clone(), geometry)).or_insert_with(|| {
+                kernels.push(KernelSpec { name: kernel_name(next, &launch.label), op: launch.op.clone(), geometry })
+            });
+            for slot in partial(Access::Write) {
+                parts.insert(slot, kernels[kernel].parts_out());
+            }
+            used.push(kernel);
+        }
+        chosen.push(used);
+    }
+    Ok(Selection { kernels, programs: chosen })
+}
+
+/// Cost of a launch with the geometry it would get; how the e-graph compares fusions.
+///
+/// # Errors
+/// As [`select`].
+pub fn predict(op: &FusedOp, tokens: u32, target: &Target) -> Result<Cost, SelectError> {
+    let geometry = geometry(op, "a candidate", tokens, target)?;
+    Ok(cost::of(&candidate(op, geometry), tokens, target))
+}
+
+/// `k003_qkv`: number and label, with characters that a symbol can't have replaced.
+fn kernel_name(number: usize, label: &str) -> String {
+    let label: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+    format!("k{number:03}_{label}")
+}
+
+/// The geometry of a launch for a program of `tokens` tokens; `parts_in` is left 0.
+fn geometry(op: &FusedOp, label: &str, tokens: u32, target: &Target) -> Result<Geometry, SelectError> {
+    let found = match op {
+        FusedOp::Gemv(g) => gemv(g, op, tokens, target),
+        FusedOp::Attend(a) => takes(op, attend(a, tokens, target)),
+        FusedOp::Embed(e) => takes(op, embed(e, target)),
+        FusedOp::Row(r) => takes(op, row(r, target)),
+        FusedOp::Heads(h) => takes(op, heads(h, target)),
+        FusedOp::ArgMax(_) => takes(op, plain(8, 1, target)),
+    };
+    found.map_err(|reason| SelectError::NoGeometry { label: label.to_owned(), target: target.name.to_owned(), reason })
+}
+
+/// The geometry, if the op's skeleton takes it.
+fn takes(op: &FusedOp, geometry: Geometry) -> Result<Geometry, String> {
+    let spec = candidate(op, Geometry { parts_in: 1, ..geometry });
+    hipc_templates::check_geometry(&spec).map(|()| geometry)
+}
+
+fn candidate(op: &FusedOp, geometry: Geometry) -> KernelSpec {
+    KernelSpec { name: "candidate".into(), op: op.clone(), geometry }
+}
+
+/// A geometry without a GEMV's fields: about `waves` waves of 32 lanes, `tile` elements.
+fn plain(waves: u32, tile: u32, target: &Target) -> Geometry {
+    let wave = target.simd.wave_size;
+    let waves = (waves * 32).div_ceil(wave);
+    Geometry { wave, waves, rows_per_wave: 1, k_waves: 1, row_steps: 1, tile, tokens: 1, splits: 1, parts_in: 0 }
+}
+
+/// Outputs that must not be parted: whole activation blocks where they are quantised. Partial sums of squares are added up by
+/// every workgroup of the next launch, so there should not be one per output.
+fn finish_unit(finish: Finish) -> u32 {
+    match (finish.q8, finish.ssq) {
+        (true, _) => Q8Layout::DEFAULT_BLOCK,
+        (false, true) => 16,
+        (false, false) => 1,
+    }
+}
+
+fn embed(e: &Embed, target: &Target) -> Geometry {
+    let unit = lcm(finish_unit(e.finish), 32);
+    element_wise(e.n, unit, target)
+}
+
+fn row(r: &Row, target: &Target) -> Geometry {
+    let unit = finish_unit(r.finish);
+    match r.expr {
+        RowExpr::Norm { group, .. } if group == r.n => plain((r.n / 128).clamp(1, 8), r.n, target),
+        RowExpr::Norm { group, .. } => element_wise(r.n, lcm(unit, group), target),
+        _ => element_wise(r.n, lcm(unit, 32), target),
+    }
+}
+
+/// About [`ROW_TILE`] elements per workgroup in multiples of `unit`, a lane per element.
+fn element_wise(n: u32, unit: u32, target: &Target) -> Geometry {
+    let tile = unit * (ROW_TILE / unit).max(1).min(n.div_ceil(unit));
+    plain(tile.div_ceil(32).min(8), tile, target)
+}
+
+fn heads(h: &Heads, target: &Target) -> Geometry {
+    let tile = h.parts.iter().map(|p| p.heads).min().unwrap_or(1).clamp(1, 4);
+    Geometry { waves: tile, ..plain(1, tile, target) }
+}
+
+/// One token: 8 splits up to 512 positions, 16 beyond, but none shorter than [`MIN_SPLIT`] and no more workgroups than the card holds
+/// at once. Many tokens fill the card by themselves.
+fn attend(a: &Attend, tokens: u32, target: &Target) -> Geometry {
+    let geometry = plain(8, 1, target);
+    // A wave has registers for the scores of so many query heads.
+    let waves = (a.heads / a.cache.heads).div_ceil(HEADS_PER_WAVE).min(Target::MAX_WORKGROUP_SIZE / geometry.wave);
+    let geometry = Geometry { waves: geometry.waves.max(waves), ..geometry };
+    let most = if a.cache.ctx <= 512 { 8 } else { 16 };
+    let room = (cost::resident_workgroups(&geometry, target) as u32 / a.cache.heads).clamp(1, most);
+    let splits = if tokens > 1 { 1 } else { (a.cache.ctx / MIN_SPLIT).clamp(1, room) };
+    Geometry { splits, ..geometry }
+}
+
+/// Rows that a wave multiplies at a time: what won for the type.
+fn rows_per_wave(dtype: DType) -> u32 {
+    match dtype {
+        DType::Q8_0 | DType::F32 => 1,
+        DType::Q6_K => 4,
+        DType::Q4_0 | DType::Q4_K | DType::F16 | DType::BF16 => 2,
+    }
+}
+
+/// Waves of a GEMV workgroup: (those that split K, those that share rows). What won in isolation comes first.
+const WAVES: [(u32, u32); 12] = [(1, 4), (2, 2), (1, 8), (2, 4), (4, 2), (4, 1), (8, 1), (4, 4), (8, 2), (1, 2), (2, 1), (1, 1)];
+/// Threads of the largest GEMV workgroup: 16 waves of 32 lanes lost 5 to 13 % without a split of K, more were not tried.
+const MAX_THREADS: u32 = 512;
+/// A later candidate must be cheaper by this factor: the model isn't more exact than that.
+const WORTH: f64 = 0.98;
+
+/// The cheapest of all candidates that the skeleton takes; the first of those that are nearly equal.
+fn gemv(gemv: &Gemv, op: &FusedOp, tokens: u32, target: &Target) -> Result<Geometry, String> {
+    let wave = target.simd.wave_size;
+    let gated = matches!(gemv.tail, Tail::Vector { combine: Combine::Gated(_), .. });
+    // The segment of most bytes decides what is good for a wave.
+    let widest = gemv.segments.iter().max_by_key(|s| u64::from(s.rows) * s.dtype.row_bytes(gemv.k).unwrap_or(0));
+    let preferred = widest.map_or(1, |s| rows_per_wave(s.dtype));
+    let splits_k = !gemv.segments.iter().any(|s| s.dtype == DType::Q4_K);
+    let (mut best, mut refusal): (Option<(u64, Geometry)>, _) = (None, "there are no tiles".to_owned());
+    for tile in tiles(gemv) {
+        let rows = if gated { 2 * tile } else { tile };
+        // Fewer rows at a time only where a tile is too small for the preferred number.
+        let Some(rows_per_wave) = [preferred, 2, 1].into_iter().find(|&r| tile.is_multiple_of(r)) else { continue };
+        for (k_waves, row_waves) in WAVES {
+            let (waves, at_once) = (k_waves * row_waves, rows_per_wave * row_waves);
+            if !rows.is_multiple_of(at_once) || waves * wave > MAX_THREADS || (k_waves > 1 && !splits_k) {
+                continue;
+            }
+            let row_steps = rows / at_once;
+            let tokens_at_once = tokens.min(PROMPT_TOKENS);
+            let geometry =
+                Geometry { wave, waves, rows_per_wave, k_waves, row_steps, tile, tokens: tokens_at_once, splits: 1, parts_in: 0 };
+            let ns = cost::of(&candidate(op, geometry), tokens, target).ns;
+            if best.is_some_and(|(least, _)| ns as f64 >= WORTH * least as f64) {
+                continue;
+            }
+            match takes(op, geometry) {
+                Ok(geometry) => best = Some((ns, geometry)),
+                Err(reason) => refusal = reason,
+            }
+        }
+    }
+    best.map(|(_, g)| g).ok_or(refusal)
+}
+
+/// Outputs per workgroup to be tried: no more than the smallest segment has, in multiples of what must stay together (an
+/// activation block, a rotated pair, a head; of a head whose halves turn together also an even part of it).
+fn tiles(op: &Gemv) -> Vec<u32> {
+    let smallest = op.segments.iter().map(|s| s.rows).min().unwrap_or(1).max(1);
+    let doubled = |unit: u32| (0..10).map(move |i| unit << i).filter(move |&t| t == unit || (t <= MAX_TILE && t <= smallest));
+    let rope = match &op.tail {
+        Tail::Vector { finish, .. } => return doubled(finish_unit(*finish)).collect(),
+        Tail::Head => return doubled(1).collect(),
+        Tail::Separate(outs) => outs.iter().find_map(|o| match o {
+            SegmentOut::Store(rope) | SegmentOut::Append(rope, _) => *rope,
+        }),
+    };
+    match rope {
+        None => doubled(1).collect(),
+        Some(r) if r.style == RopeStyle::Norm => doubled(2).collect(),
+        Some(r) => {
+            let parts = doubled(2).filter(|&t| t < r.head_dim && r.head_dim.is_multiple_of(t) && r.dims.is_multiple_of(t));
+            parts.chain(doubled(r.head_dim)).collect()
+        }
+    }
+}
+
+fn lcm(a: u32, b: u32) -> u32 {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x.max(1) * b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Llama, Model};
+    use hipc_ir::dtype::DType;
+
+    #[test]
+    fn geometries_keep_the_rules_on_every_target() {
+        for target in &crate::target::TARGETS {
+            for dtype in DType::ALL {
+                for style in [RopeStyle::Norm, RopeStyle::Neox] {
+                    let model = Model::new(&Llama { dtype, style, ..Llama::SMALL });
+                    let plan = model.plan(target.name);
+                    let programs = [(&model.decode, 1), (&model.prompt, 64)];
+                    assert_eq!(crate::check::check(&plan, None), Ok(()), "{target} {dtype} {style:?}");
+                    assert_eq!(crate::check::check_meaning(&plan, &model.graph, &programs), Ok(()));
+                    for spec in plan.kernels.values() {
+                        let g = &spec.geometry;
+                        assert!(spec.threads() <= 1024 && g.waves % g.k_waves == 0, "{spec:?}");
+                        assert_eq!(g.wave, target.simd.wave_size);
+                        let FusedOp::Gemv(op) = &spec.op else { continue };
+                        let gated = matches!(op.tail, Tail::Vector { combine: Combine::Gated(_), .. });
+                        assert_eq!(g.rows_per_wave * (g.waves / g.k_waves) * g.row_steps, g.tile << u32::from(gated), "{spec:?}");
+                        assert!(!gated || g.tile % g.rows_per_wave == 0, "{spec:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn prediction_grows_with_the_matrix() {
+        let model = Model::new(&Llama::L8B);
+        let target = Target::parse("gfx1100").unwrap();
+        let ns = |label: &str| {
+            let launch = model.decode.launches.values().find(|l| l.label == label).unwrap();
+            predict(&launch.op, 1, target).unwrap().ns
+        };
+        assert!(ns("o") < ns("qkv") && ns("qkv") < ns("down") && ns("down") < ns("gate_up") && ns("gate_up") < ns("head"));
+        // 7900 XTX: 295 MB at 960 GB/s nominal take at least 307 µs.
+        assert!((307_000..450_000).contains(&ns("head")), "{}", ns("head"));
+    }
+}

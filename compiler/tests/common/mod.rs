@@ -1,0 +1,17 @@
+//! A driver for tests.
+
+use hipc::toolchain::{Backend, CacheSetting, Settings, Toolchain};
+use std::path::Path;
+
+/// The environment's compilers with a cache in `cache` (or none), or `None` and a line on the terminal if there is no clang.
+pub fn toolchain(cache: Option<&Path>) -> Option<Toolchain> {
+    let cache = cache.map_or(CacheSetting::Off, |dir| CacheSetting::Dir(dir.to_owned()));
+    let toolchain = Toolchain::new(Settings { cache, ..Settings::from_env() });
+    match toolchain.compiler(Backend::Clang) {
+        Ok(_) => Some(toolchain),
+        Err(why) => {
+            eprintln!("skipped: {why}");
+            None
+        }
+    }
+}
