@@ -1,0 +1,151 @@
+//! The command line of `hipfire-run`.
+
+use crate::device::select::DeviceName;
+use crate::text::SamplerParams;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Runs a language model compiled by hipc.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hipfire-run",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  hipfire-run plan.bin -p 'The Rust standard library'        continue a text\n  \
+                  hipfire-run plan.bin --chat -p 'What does Vec::pop do?'    ask a chat model once\n  \
+                  hipfire-run plan.bin --chat                                talk to it\n  \
+                  hipfire-run doctor                                         what this machine can run\n\n\
+                  Exit codes: 0 done, 1 a check failed, 2 the input or the request is wrong, 3 the machine lacks something."
+)]
+pub struct Cli {
+    /// Other tasks.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Generation.
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// Tasks besides generation.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write the logits of a list of token ids to a NumPy file
+    Logits(Logits),
+    /// Show what this machine can do and how to mend what it cannot
+    Doctor(Doctor),
+}
+
+/// Which device executes, and where its weights come from.
+#[derive(Clone, Debug, Args)]
+pub struct DeviceArgs {
+    /// What executes: auto (an AMD GPU that the bundle has code for, else the CPU), cpu, hip:N (the N-th AMD GPU), for tests host and cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceName,
+    /// The model file, if it has moved since it was compiled
+    #[arg(long, value_name = "GGUF")]
+    pub model: Option<PathBuf>,
+    /// Evaluate the unfused model in f64 on the CPU: slow, and as exact as the weights are
+    #[arg(long)]
+    pub exact: bool,
+    /// Say what is done; twice: every launch
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Arguments of a generation.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The bundle (written by hipc compile)
+    #[arg(required = true)]
+    pub bundle: Option<PathBuf>,
+    /// Device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// The text to continue, or the question with --chat; `-` reads standard input
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: Option<String>,
+    /// Use the model's chat template
+    #[arg(long)]
+    pub chat: bool,
+    /// System message of a chat
+    #[arg(long, requires = "chat", value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Most tokens to generate [default: until the model ends its turn]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tokens: Option<u32>,
+    /// Stop when this text appears (may be given several times)
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Print one JSON object with text, ids and timings
+    #[arg(long)]
+    pub json: bool,
+    /// Sampling.
+    #[command(flatten)]
+    pub sampling: Sampling,
+}
+
+/// How the next token is chosen.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct Sampling {
+    /// Temperature; 0 takes the most probable token
+    #[arg(long = "temp", default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: f32,
+    /// Keep the K most probable tokens (0: all)
+    #[arg(long, default_value_t = 40, value_name = "K")]
+    pub top_k: usize,
+    /// Keep the most probable tokens that together reach P
+    #[arg(long, default_value_t = 0.95, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: f32,
+    /// Keep tokens at least P times as probable as the best
+    #[arg(long, default_value_t = 0.05, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: f32,
+    /// Divide the logits of recent tokens by this (1: off)
+    #[arg(long, default_value_t = 1.0, value_name = "R", allow_negative_numbers = true)]
+    pub repeat_penalty: f32,
+    /// How many recent tokens the penalty sees
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub repeat_last_n: usize,
+    /// Seed of the random choice
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+}
+
+impl Sampling {
+    /// As the sampler takes them.
+    pub fn params(&self) -> SamplerParams {
+        let &Self { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed } = self;
+        SamplerParams { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed }
+    }
+}
+
+/// Arguments of `hipfire-run logits`.
+#[derive(Debug, Args)]
+pub struct Logits {
+    /// The bundle
+    pub bundle: PathBuf,
+    /// Device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// File of token ids separated by white space
+    #[arg(long, value_name = "FILE")]
+    pub tokens: PathBuf,
+    /// Where the logits are written: f32 [tokens, vocabulary], NumPy format
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Feed one token at a time (the decode program)
+    #[arg(long)]
+    pub step: bool,
+}
+
+/// Arguments of `hipfire-run doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print only the architecture of the first AMD GPU; exit code 3 without one
+    #[arg(long)]
+    pub print_arch: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,128 @@
+//! What ends a command early, and the exit code that it gives.
+
+use super::interrupt;
+use crate::bundle::BundleError;
+use crate::device::DeviceError;
+use crate::engine::EngineError;
+use crate::generate::GenerateError;
+use crate::load::LoadError;
+use crate::text::TextError;
+use hipc_reference::EvalError;
+use std::io;
+use std::path::PathBuf;
+
+/// Whatever ends a command early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// The bundle, or the model file it refers to.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Execution.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Tokenizer, template, sampling.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The request makes no sense, or an input file doesn't.
+    #[error("{0}")]
+    Usage(String),
+    /// The prompt is longer than the context.
+    #[error("{what} {tokens} tokens, the context of {bundle} has {ctx}\n{advice}")]
+    TooLong {
+        /// What has so many: `the prompt has`.
+        what: &'static str,
+        /// So many.
+        tokens: usize,
+        /// Path of the bundle.
+        bundle: String,
+        /// Its context.
+        ctx: usize,
+        /// What to do.
+        advice: String,
+    },
+    /// A file can't be read.
+    #[error("{} can't be read: {error}", path.display())]
+    Read {
+        /// Path.
+        path: PathBuf,
+        /// Reason.
+        error: io::Error,
+    },
+    /// A file can't be written.
+    #[error("{} can't be written: {error}", path.display())]
+    Write {
+        /// Path.
+        path: PathBuf,
+        /// Reason.
+        error: io::Error,
+    },
+    /// Standard output can't be written.
+    #[error("standard output can't be written: {0}")]
+    Output(#[source] io::Error),
+    /// The terminal can't be read.
+    #[error("the terminal can't be read: {0}")]
+    Terminal(String),
+    /// Ours to fix.
+    #[error("internal: {0}; please report it")]
+    Internal(String),
+    /// Ctrl-C; what there was to say has been said.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<LoadError> for CliError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Bundle(e) => Self::Bundle(e),
+            LoadError::Device(e) => Self::Device(e),
+            LoadError::Engine(e) => Self::Engine(e),
+            LoadError::ExactElsewhere(_) => Self::Usage(error.to_string()),
+        }
+    }
+}
+
+impl From<GenerateError> for CliError {
+    fn from(error: GenerateError) -> Self {
+        match error {
+            GenerateError::Engine(e) => Self::Engine(e),
+            GenerateError::Text(e) => Self::Text(e),
+            GenerateError::Output(e) => Self::Output(e),
+            GenerateError::EmptyPrompt => Self::Usage(error.to_string()),
+        }
+    }
+}
+
+impl CliError {
+    /// 0 done, 1 ours to fix or a check failed, 2 the input or the request is wrong, 3 the machine lacks something, 130 interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Bundle(e) => e.exit_code(),
+            Self::Device(e) | Self::Engine(EngineError::Device(e)) => device_code(e),
+            Self::Engine(EngineError::Exact(EvalError::Malformed { .. }))
+            | Self::Text(TextError::Logits(_))
+            | Self::Internal(_) => 1,
+            Self::Engine(_) | Self::Text(_) | Self::Usage(_) | Self::TooLong { .. } | Self::Read { .. } => 2,
+            // The reader of a pipe has what it wanted.
+            Self::Output(e) if super::is_closed_pipe(e) => 0,
+            Self::Write { .. } | Self::Output(_) | Self::Terminal(_) => 3,
+            Self::Interrupted => interrupt::EXIT_CODE,
+        }
+    }
+
+    /// Whether there is nothing left to tell.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Interrupted) || matches!(self, Self::Output(e) if super::is_closed_pipe(e))
+    }
+}
+
+fn device_code(error: &DeviceError) -> u8 {
+    match error {
+        DeviceError::NoCode { .. } => 2,
+        DeviceError::Fault { .. } | DeviceError::Internal(_) => 1,
+        _ => 3,
+    }
+}

@@ -1,0 +1,62 @@
+//! What only CUDA's driver API has. Signatures and numbers are those of `cuda.h` (12).
+
+use crate::device::DeviceError;
+use crate::device::gpu::api::{Api, Call, Family, Handle, Vendor};
+use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::path::Path;
+
+/// `CU_DEVICE_ATTRIBUTE_WARP_SIZE`.
+pub(super) const WARP_SIZE: c_int = 10;
+/// `CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT`.
+pub(super) const MULTIPROCESSORS: c_int = 16;
+/// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR`, `…_MINOR`.
+pub(super) const CAPABILITY_MAJOR: c_int = 75;
+pub(super) const CAPABILITY_MINOR: c_int = 76;
+
+/// `CU_JIT_ERROR_LOG_BUFFER`, `CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES`.
+pub(super) const ERROR_LOG: c_int = 5;
+pub(super) const ERROR_LOG_BYTES: c_int = 6;
+
+/// `CUDA_ERROR_JIT_COMPILER_NOT_FOUND`, `CUDA_ERROR_UNSUPPORTED_PTX_VERSION`.
+pub(super) const NO_JIT_COMPILER: c_int = 221;
+pub(super) const UNSUPPORTED_PTX: c_int = 222;
+
+pub(super) const VENDOR: Vendor = Vendor {
+    family: Family::Cuda,
+    names: &["libcuda.so.1"],
+    folder: "/usr/local/nvidia/lib64",
+    variable: "HIPC_CUDA_LIBRARY",
+    title: "NVIDIA's driver",
+    install: "cuda:N, a test bench for kernels, needs libcuda.so.1 of NVIDIA's driver (525 or later)",
+    update: "update NVIDIA's driver (525 or later)",
+};
+
+/// NVIDIA's library.
+pub(super) struct CudaApi {
+    pub(super) shared: Api,
+    pub(super) device_get: Call<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>,
+    pub(super) device_name: Call<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>,
+    pub(super) context_retain: Call<unsafe extern "C" fn(*mut Handle, c_int) -> c_int>,
+    pub(super) context_release: Call<unsafe extern "C" fn(c_int) -> c_int>,
+    pub(super) context_set: Call<unsafe extern "C" fn(Handle) -> c_int>,
+    pub(super) module_load: Call<unsafe extern "C" fn(*mut Handle, *const c_void, c_uint, *mut c_int, *mut *mut c_void) -> c_int>,
+}
+
+impl CudaApi {
+    /// Opens the library: `path`, or the usual name.
+    pub(super) fn open(path: Option<&Path>) -> Result<Self, DeviceError> {
+        let shared = Api::open(&VENDOR, path)?;
+        // SAFETY: the types are the header's.
+        unsafe {
+            Ok(Self {
+                device_get: shared.own(&VENDOR, "cuDeviceGet")?,
+                device_name: shared.own(&VENDOR, "cuDeviceGetName")?,
+                context_retain: shared.own(&VENDOR, "cuDevicePrimaryCtxRetain")?,
+                context_release: shared.own(&VENDOR, "cuDevicePrimaryCtxRelease_v2")?,
+                context_set: shared.own(&VENDOR, "cuCtxSetCurrent")?,
+                module_load: shared.own(&VENDOR, "cuModuleLoadDataEx")?,
+                shared,
+            })
+        }
+    }
+}

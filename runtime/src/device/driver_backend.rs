@@ -1,0 +1,231 @@
+//! The generic [`Backend`] over a [`Driver`]: places a plan's buffers in device memory, uploads what is fixed, and packs the
+//! kernel arguments of every launch once, so that a step is nothing but driver calls.
+
+use super::{Backend, DeviceError, DevicePtr, Driver, WeightSource};
+use crate::tables::rope_table;
+use hipc_ir::EntityRef;
+use hipc_ir::plan::{Buffer, BufferKind, Plan, Space};
+use std::ops::Range;
+
+/// Where buffers lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// One allocation per space, buffers at the plan's offsets. What users get.
+    #[default]
+    Planned,
+    /// One allocation per buffer, so that a checker of memory sees every step over a buffer's end; nothing shares memory.
+    Separate,
+}
+
+/// Bytes uploaded so far, and in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Weights and tables on the device.
+    pub done: u64,
+    /// Weights and tables of the plan.
+    pub total: u64,
+}
+
+/// Largest piece handed to the driver at a time, so that progress shows within one tensor, too.
+const PIECE: usize = 32 << 20;
+
+#[derive(Debug)]
+struct Ready {
+    kernel: u64,
+    grid: [u32; 3],
+    threads: u32,
+    kernargs: Vec<u8>,
+}
+
+/// A plan loaded onto a driver's device.
+#[derive(Debug)]
+pub struct DriverBackend<D> {
+    driver: D,
+    plan: Plan,
+    /// By buffer.
+    addresses: Vec<DevicePtr>,
+    /// By program and launch.
+    programs: Vec<Vec<Ready>>,
+}
+
+impl<D: Driver> DriverBackend<D> {
+    /// Loads `module` (what the driver takes: a code object, PTX, a shared object), allocates, and uploads the weights and
+    /// tables; `progress` hears of every piece.
+    ///
+    /// # Errors
+    /// [`DeviceError::ContextTooLarge`] or [`DeviceError::OutOfMemory`] if the device's memory doesn't hold the plan, whatever
+    /// the driver reports, and [`DeviceError::Internal`] where plan and kernels contradict each other.
+    pub fn new(
+        mut driver: D,
+        plan: Plan,
+        module: &[u8],
+        weights: &dyn WeightSource,
+        placement: Placement,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self, DeviceError> {
+        // A unit for the host can have any target's geometry.
+        if driver.arch() != "host" && plan.target != driver.arch() {
+            return Err(DeviceError::NoCode { device: driver.arch().to_owned(), has: plan.target });
+        }
+        check_fits(&driver.describe(), &plan, needed(&plan), driver.memory()?)?;
+        let names: Vec<&str> = plan.kernels.values().map(|k| k.name.as_str()).collect();
+        let kernels = driver.load(module, &names)?;
+        if kernels.len() != names.len() {
+            return Err(DeviceError::Internal(format!("{} of {} kernels resolved", kernels.len(), names.len())));
+        }
+        let addresses = allocate(&mut driver, &plan, placement)?;
+        let programs = pack(&plan, &kernels, &addresses)?;
+        let mut backend = Self { driver, plan, addresses, programs };
+        backend.fill(weights, progress)?;
+        Ok(backend)
+    }
+
+    /// The driver underneath.
+    pub fn driver_mut(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    fn fill(&mut self, weights: &dyn WeightSource, progress: &mut dyn FnMut(Progress)) -> Result<(), DeviceError> {
+        let fixed = |k: BufferKind| matches!(k, BufferKind::Weight(_) | BufferKind::Rope(_));
+        let total = self.plan.buffers.values().filter(|b| fixed(b.kind)).map(|b| b.bytes).sum();
+        let mut done = 0;
+        progress(Progress { done, total });
+        for buffer in self.plan.buffers.keys() {
+            let table;
+            let bytes = match self.plan.buffers[buffer].kind {
+                BufferKind::Weight(w) => weights.weight(w),
+                BufferKind::Rope(r) => {
+                    let decl = &self.plan.ropes[r];
+                    let factors: Option<Vec<f32>> = decl.factors.map(|w| {
+                        let bytes = weights.weight(w).as_chunks::<4>().0;
+                        bytes.iter().map(|c| f32::from_le_bytes(*c)).collect()
+                    });
+                    let values = rope_table(decl, self.plan.ctx, factors.as_deref());
+                    table = values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+                    &table
+                }
+                _ => continue,
+            };
+            if bytes.len() as u64 != self.plan.buffers[buffer].bytes {
+                let planned = self.plan.buffers[buffer].bytes;
+                let what = format!("{buffer} has {planned} bytes in the plan, its contents have {}", bytes.len());
+                return Err(DeviceError::Internal(what));
+            }
+            let mut at = self.addresses[buffer.index()];
+            for piece in bytes.chunks(PIECE) {
+                self.driver.upload(at, piece)?;
+                at += piece.len() as u64;
+                done += piece.len() as u64;
+                progress(Progress { done, total });
+            }
+        }
+        self.driver.sync()
+    }
+
+    /// Address of `len` bytes at `offset` of a buffer.
+    fn locate(&self, buffer: Buffer, offset: u64, len: usize) -> Result<DevicePtr, DeviceError> {
+        let decl = self.plan.buffers.get(buffer);
+        match decl.filter(|d| offset.checked_add(len as u64).is_some_and(|end| end <= d.bytes)) {
+            Some(_) => Ok(self.addresses[buffer.index()] + offset),
+            None => Err(DeviceError::Internal(format!("{len} bytes at {offset} of {buffer} are outside of it"))),
+        }
+    }
+}
+
+impl<D: Driver> Backend for DriverBackend<D> {
+    fn describe(&self) -> String {
+        self.driver.describe()
+    }
+    fn write(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        let at = self.locate(buffer, offset, bytes.len())?;
+        self.driver.upload(at, bytes)
+    }
+    fn read(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let at = self.locate(buffer, offset, bytes.len())?;
+        self.driver.download(at, bytes)
+    }
+    fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError> {
+        let launches = self.programs.get(program).and_then(|p| p.get(range.clone()));
+        let Some(launches) = launches else {
+            return Err(DeviceError::Internal(format!("program {program} has no launches {range:?}")));
+        };
+        for l in launches {
+            self.driver.launch(l.kernel, l.grid, l.threads, &l.kernargs)?;
+        }
+        Ok(())
+    }
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+/// Bytes that the plan allocates.
+fn needed(plan: &Plan) -> u64 {
+    Space::ALL.iter().map(|&s| plan.space_bytes(s)).sum()
+}
+
+/// The longest context that fits `free` bytes, if a shorter one than that of `bytes` does: caches, tables and the token list
+/// grow with it.
+fn context_that_fits(plan: &Plan, bytes: u64, free: u64) -> Option<u32> {
+    let grows = |k: BufferKind| matches!(k, BufferKind::Cache(_) | BufferKind::Rope(_) | BufferKind::Tokens);
+    let growing: u64 = plan.buffers.values().filter(|b| grows(b.kind)).map(|b| b.bytes).sum();
+    let per_position = growing.div_ceil(u64::from(plan.ctx.max(1)));
+    let room = free.checked_sub(bytes.saturating_sub(growing))?;
+    let fits = u32::try_from(room.checked_div(per_position)?).unwrap_or(u32::MAX);
+    // Alignment of each buffer may take a few positions more; a round figure leaves room for it.
+    let fits = fits.min(plan.ctx) / 64 * 64;
+    (fits > 0 && fits < plan.ctx).then_some(fits)
+}
+
+fn out_of_memory(device: String, plan: &Plan, bytes: u64, free: u64, total: u64) -> DeviceError {
+    match context_that_fits(plan, bytes, free) {
+        Some(fits) => DeviceError::ContextTooLarge { device, ctx: plan.ctx, bytes, free, total, fits },
+        None => DeviceError::OutOfMemory { device, bytes, what: format!("{} with context {}", plan.model.name, plan.ctx), free },
+    }
+}
+
+/// Refuses a plan of which a device keeps `bytes` in its memory if those aren't free.
+///
+/// # Errors
+/// [`DeviceError::ContextTooLarge`] or, where no context would fit, [`DeviceError::OutOfMemory`].
+pub(crate) fn check_fits(device: &str, plan: &Plan, bytes: u64, (free, total): (u64, u64)) -> Result<(), DeviceError> {
+    if bytes <= free { Ok(()) } else { Err(out_of_memory(device.to_owned(), plan, bytes, free, total)) }
+}
+
+fn allocate<D: Driver>(driver: &mut D, plan: &Plan, placement: Placement) -> Result<Vec<DevicePtr>, DeviceError> {
+    let mut alloc = |bytes: u64| {
+        driver.alloc(bytes.max(1)).map_err(|error| match error {
+            DeviceError::OutOfMemory { free, .. } => out_of_memory(driver.describe(), plan, needed(plan), free, free),
+            other => other,
+        })
+    };
+    match placement {
+        Placement::Separate => plan.buffers.values().map(|b| alloc(b.bytes)).collect(),
+        Placement::Planned => {
+            let mut base = [0; Space::ALL.len()];
+            for (at, &space) in base.iter_mut().zip(&Space::ALL) {
+                *at = alloc(plan.space_bytes(space))?;
+            }
+            let base_of = |space| Space::ALL.iter().position(|&s| s == space).map_or(0, |i| base[i]);
+            Ok(plan.buffers.values().map(|b| base_of(b.space) + b.offset).collect())
+        }
+    }
+}
+
+fn pack(plan: &Plan, kernels: &[u64], addresses: &[DevicePtr]) -> Result<Vec<Vec<Ready>>, DeviceError> {
+    let launch = |l: &hipc_ir::plan::Launch| {
+        let spec = plan.kernels.get(l.kernel);
+        let Some(spec) = spec.filter(|s| s.op.params().len() == l.args.len()) else {
+            return Err(DeviceError::Internal(format!("launch {} doesn't match its kernel {}", l.label, l.kernel)));
+        };
+        let mut kernargs = Vec::with_capacity(8 * l.args.len());
+        for &buffer in &l.args {
+            let Some(at) = addresses.get(buffer.index()) else {
+                return Err(DeviceError::Internal(format!("launch {} takes {buffer}, which doesn't exist", l.label)));
+            };
+            kernargs.extend_from_slice(&at.to_le_bytes());
+        }
+        Ok(Ready { kernel: kernels[l.kernel.index()], grid: l.grid, threads: spec.threads(), kernargs })
+    };
+    plan.programs.iter().map(|p| p.launches.iter().map(launch).collect()).collect()
+}

@@ -1,0 +1,254 @@
+//! What `hip:N` and `cuda:N` share, which is nearly everything: one stream of work, pinned memory that copies go through, loaded
+//! kernels. How a GPU is found, taken and given a module is each [`Platform`]'s own.
+
+pub(super) mod api;
+
+use super::{DeviceError, DevicePtr, Driver};
+use api::{Api, Device, Handle, PARAM_POINTER, PARAM_SIZE};
+use std::ffi::{CString, c_int, c_void};
+use std::ptr::{null_mut, with_exposed_provenance_mut, without_provenance_mut};
+
+/// Pinned memory that all copies go through: the device may still touch it when a call has failed, and it is faster than
+/// pageable memory. Uploads fill it from its start on and begin anew after waiting for the device.
+const STAGING: usize = 16 << 20;
+/// Largest single copy, so that filling one part goes on while the device reads another.
+const PIECE: usize = 4 << 20;
+
+/// A GPU of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuDevice {
+    /// `hip` or `cuda`.
+    pub platform: &'static str,
+    /// `N` of `hip:N`.
+    pub index: u32,
+    /// Marketing name; some drivers leave it empty.
+    pub name: String,
+    /// `gfx1100`, `sm_90`.
+    pub arch: String,
+    /// Lanes per wave.
+    pub wave: u32,
+    /// Compute units (workgroup processors on RDNA).
+    pub multiprocessors: u32,
+}
+
+impl std::fmt::Display for GpuDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { platform, index, name, arch, .. } = self;
+        if name.is_empty() { write!(f, "{platform}:{index} {arch}") } else { write!(f, "{platform}:{index} {name} ({arch})") }
+    }
+}
+
+/// GPU number `index` of those there are.
+pub(super) fn find(platform: &str, devices: &[GpuDevice], index: u32) -> Result<GpuDevice, DeviceError> {
+    devices.get(index as usize).cloned().ok_or_else(|| {
+        let list: Vec<String> = devices.iter().map(GpuDevice::to_string).collect();
+        DeviceError::Missing {
+            what: format!("there is no {platform}:{index}"),
+            advice: format!("use one of: {}", list.join(", ")),
+        }
+    })
+}
+
+/// What a vendor's library does its own way.
+pub trait Platform {
+    /// Ends the list of a launch's extra parameters.
+    const PARAM_END: usize;
+
+    /// The shared calls.
+    fn api(&self) -> &Api;
+    /// Makes the GPU the calling thread's.
+    fn select(&self, device: &GpuDevice) -> Result<(), DeviceError>;
+    /// Loads a module onto it.
+    fn load(&self, device: &GpuDevice, module: &[u8]) -> Result<Handle, DeviceError>;
+}
+
+/// One GPU, one stream.
+pub struct GpuDriver<P: Platform> {
+    platform: P,
+    who: String,
+    device: GpuDevice,
+    stream: Handle,
+    staging: *mut u8,
+    staged: usize,
+    modules: Vec<Handle>,
+    functions: Vec<Handle>,
+    blocks: Vec<Device>,
+}
+
+impl<P: Platform> std::fmt::Debug for GpuDriver<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuDriver").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl<P: Platform> GpuDriver<P> {
+    /// Prepares a GPU.
+    pub(super) fn on(platform: P, device: GpuDevice) -> Result<Self, DeviceError> {
+        platform.select(&device)?;
+        let mut driver = Self {
+            platform,
+            who: device.to_string(),
+            device,
+            stream: null_mut(),
+            staging: null_mut(),
+            staged: 0,
+            modules: Vec::new(),
+            functions: Vec::new(),
+            blocks: Vec::new(),
+        };
+        let create = driver.api().stream_create;
+        // SAFETY: a valid place for a handle.
+        let code = unsafe { (create.f)(&mut driver.stream, api::NON_BLOCKING) };
+        driver.check(create.name, code)?;
+        let host_malloc = driver.api().host_malloc;
+        let mut staging = null_mut();
+        // SAFETY: a valid place for a pointer.
+        let code = unsafe { (host_malloc.f)(&mut staging, STAGING, 0) };
+        driver.check(host_malloc.name, code)?;
+        driver.staging = staging.cast();
+        Ok(driver)
+    }
+
+    fn api(&self) -> &Api {
+        self.platform.api()
+    }
+
+    fn check(&self, call: &str, code: c_int) -> Result<(), DeviceError> {
+        self.api().check(&self.who, call, code)
+    }
+
+    /// A part of the staging memory that no copy uses.
+    fn stage(&mut self, bytes: usize) -> Result<*mut u8, DeviceError> {
+        if self.staged + bytes > STAGING {
+            self.sync()?;
+        }
+        // SAFETY: pieces are at most PIECE, so this stays inside of the staging memory.
+        let place = unsafe { self.staging.add(self.staged) };
+        self.staged += bytes;
+        Ok(place)
+    }
+}
+
+impl<P: Platform> Driver for GpuDriver<P> {
+    fn describe(&self) -> String {
+        self.who.clone()
+    }
+    fn arch(&self) -> &str {
+        &self.device.arch
+    }
+    fn memory(&self) -> Result<(u64, u64), DeviceError> {
+        let call = self.api().mem_info;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: valid places for two numbers.
+        let code = unsafe { (call.f)(&mut free, &mut total) };
+        self.check(call.name, code)?;
+        Ok((free as u64, total as u64))
+    }
+    fn alloc(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
+        let call = self.api().malloc;
+        let fill = self.api().memset_async;
+        let mut pointer = null_mut();
+        let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+        // SAFETY: a valid place for a pointer.
+        let code = unsafe { (call.f)(&mut pointer, size) };
+        if code == api::OUT_OF_MEMORY {
+            let (free, _) = self.memory()?;
+            return Err(DeviceError::OutOfMemory { device: self.who.clone(), bytes, what: "a buffer".to_owned(), free });
+        }
+        self.check(call.name, code)?;
+        self.blocks.push(pointer);
+        // SAFETY: just allocated with this size.
+        let code = unsafe { (fill.f)(pointer, 0, size, self.stream) };
+        self.check(fill.name, code)?;
+        Ok(pointer.expose_provenance() as DevicePtr)
+    }
+    fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
+        let call = self.api().copy_to_device;
+        let mut to = to as usize;
+        for piece in bytes.chunks(PIECE) {
+            let place = self.stage(piece.len())?;
+            // SAFETY: our own memory of this size; a slice can't overlap it.
+            unsafe { place.copy_from_nonoverlapping(piece.as_ptr(), piece.len()) };
+            // SAFETY: the staging memory lives as long as the stream, and isn't written again before the stream was waited for.
+            let code = unsafe { (call.f)(with_exposed_provenance_mut(to), place.cast(), piece.len(), self.stream) };
+            self.check(call.name, code)?;
+            to += piece.len();
+        }
+        Ok(())
+    }
+    fn download(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let call = self.api().copy_to_host;
+        let mut from = from as usize;
+        for piece in bytes.chunks_mut(PIECE) {
+            let place = self.stage(piece.len())?;
+            // SAFETY: the staging memory lives as long as the stream; this part has no other use.
+            let code = unsafe { (call.f)(place.cast(), with_exposed_provenance_mut(from), piece.len(), self.stream) };
+            self.check(call.name, code)?;
+            self.sync()?;
+            // SAFETY: the copy is over; a slice can't overlap our own memory.
+            unsafe { piece.as_mut_ptr().copy_from_nonoverlapping(place, piece.len()) };
+            from += piece.len();
+        }
+        Ok(())
+    }
+    fn load(&mut self, module: &[u8], kernels: &[&str]) -> Result<Vec<u64>, DeviceError> {
+        let handle = self.platform.load(&self.device, module)?;
+        self.modules.push(handle);
+        let call = self.api().module_function;
+        let first = self.functions.len() as u64;
+        for name in kernels {
+            let symbol = CString::new(*name).map_err(|_| DeviceError::Internal(format!("kernel name {name:?}")))?;
+            let mut function = null_mut();
+            // SAFETY: a loaded module and a C string.
+            let code = unsafe { (call.f)(&mut function, handle, symbol.as_ptr()) };
+            self.check(&format!("{}({name})", call.name), code)?;
+            self.functions.push(function);
+        }
+        Ok((first..self.functions.len() as u64).collect())
+    }
+    fn launch(&mut self, kernel: u64, grid: [u32; 3], threads: u32, kernargs: &[u8]) -> Result<(), DeviceError> {
+        let Some(&function) = usize::try_from(kernel).ok().and_then(|k| self.functions.get(k)) else {
+            return Err(DeviceError::Internal(format!("kernel {kernel} isn't loaded")));
+        };
+        let mut size = kernargs.len();
+        let tag = without_provenance_mut::<c_void>;
+        let mut extra =
+            [tag(PARAM_POINTER), kernargs.as_ptr().cast_mut().cast(), tag(PARAM_SIZE), (&raw mut size).cast(), tag(P::PARAM_END)];
+        let [x, y, z] = grid;
+        let call = self.api().launch;
+        // SAFETY: a resolved function; the kernel arguments are copied before the call returns.
+        let code = unsafe { (call.f)(function, x, y, z, threads, 1, 1, 0, self.stream, null_mut(), extra.as_mut_ptr()) };
+        self.check(call.name, code)
+    }
+    fn sync(&mut self) -> Result<(), DeviceError> {
+        let call = self.api().stream_synchronize;
+        // SAFETY: our stream.
+        let code = unsafe { (call.f)(self.stream) };
+        self.check(call.name, code)?;
+        self.staged = 0;
+        Ok(())
+    }
+}
+
+impl<P: Platform> Drop for GpuDriver<P> {
+    fn drop(&mut self) {
+        // Nobody is left to be told what fails here.
+        let api = self.platform.api();
+        // SAFETY: each is ours, freed once, after waiting for the work that uses it.
+        unsafe {
+            (api.stream_synchronize.f)(self.stream);
+            for &block in &self.blocks {
+                (api.free.f)(block);
+            }
+            for &module in &self.modules {
+                (api.module_unload.f)(module);
+            }
+            if !self.staging.is_null() {
+                (api.host_free.f)(self.staging.cast());
+            }
+            if !self.stream.is_null() {
+                (api.stream_destroy.f)(self.stream);
+            }
+        }
+    }
+}

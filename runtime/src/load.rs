@@ -1,0 +1,136 @@
+//! From a bundle to an engine: device, memory, weights.
+
+use crate::bundle::{Bundle, BundleError, Weights};
+use crate::device::cpu::CpuBackend;
+use crate::device::cuda::CudaDriver;
+use crate::device::hip::HipDriver;
+use crate::device::host::{HostLibrary, Order, memory};
+use crate::device::select::{DeviceName, HOST, Selected, select};
+use crate::device::{Backend, DeviceError, Driver, DriverBackend, Placement, Progress, check_fits};
+use crate::engine::{Engine, EngineError, PlanEngine};
+use crate::exact::ExactEngine;
+use crate::units::bytes;
+use hipc_ir::plan::{BufferKind, Plan, Space};
+use std::sync::Arc;
+
+/// How a bundle is to be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What executes.
+    pub device: DeviceName,
+    /// The unfused graph in f64 instead of a plan.
+    pub exact: bool,
+    /// One token at a time, prompts too.
+    pub single_steps: bool,
+    /// Print every launch.
+    pub trace: bool,
+}
+
+/// Why nothing could be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The bundle, or the model file it refers to.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The exact evaluator.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The exact evaluator is asked for on a device that it doesn't run on.
+    #[error("--exact runs on the CPU, not on {0}\nleave out --device, or --exact")]
+    ExactElsewhere(DeviceName),
+}
+
+/// What a person may want to know while something is loaded.
+pub trait Listener {
+    /// Something that wasn't asked for, such as the CPU in place of a GPU.
+    fn note(&mut self, text: &str);
+    /// What is about to be done: the device, the plan, its memory.
+    fn detail(&mut self, what: &str, text: &str);
+    /// Weights on their way to the device.
+    fn progress(&mut self, progress: Progress);
+}
+
+/// Loads a bundle. Weights are checked before anything can be computed with them.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load(
+    bundle: &Bundle,
+    weights: Arc<Weights>,
+    request: Request,
+    listener: &mut dyn Listener,
+) -> Result<Box<dyn Engine>, LoadError> {
+    if request.exact {
+        if !matches!(request.device, DeviceName::Auto | DeviceName::Cpu) {
+            return Err(LoadError::ExactElsewhere(request.device));
+        }
+        listener.detail("device", "cpu, exact: the unfused graph in f64");
+        let graph = Arc::new(bundle.graph()?);
+        return Ok(Box::new(ExactEngine::new(graph, bundle.manifest().ctx as usize, weights, request.single_steps)?));
+    }
+    let archs: Vec<&str> = bundle.archs().collect();
+    let (selected, note) = select(request.device, &archs)?;
+    if let Some(note) = note {
+        listener.note(&note);
+    }
+    let backend: Box<dyn Backend> = match selected {
+        Selected::Cpu(arch) => cpu(bundle.plan(&arch)?, weights, listener)?,
+        Selected::Hip(runtime, device) => {
+            let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
+            driver(HipDriver::new(&runtime, device.index)?, plan, code, &weights, listener)?
+        }
+        Selected::Cuda(runtime, device) => {
+            let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
+            driver(CudaDriver::new(&runtime, device.index)?, plan, code, &weights, listener)?
+        }
+        Selected::Host => driver(HostLibrary::new(Order::default()), bundle.plan(HOST)?, bundle.code(HOST)?, &weights, listener)?,
+    };
+    Ok(Box::new(PlanEngine::new(backend, request.single_steps).trace(request.trace)))
+}
+
+fn cpu(plan: Plan, weights: Arc<Weights>, listener: &mut dyn Listener) -> Result<Box<dyn Backend>, DeviceError> {
+    // Weights are read where they are mapped, and nothing shares memory.
+    let own = plan.buffers.values().filter(|b| !matches!(b.kind, BufferKind::Weight(_)));
+    let bytes_needed = own.map(|b| b.bytes).sum();
+    check_fits("cpu", &plan, bytes_needed, memory()?)?;
+    let described = planned(&plan);
+    let target = plan.target.clone();
+    let backend = CpuBackend::new(plan, weights)?;
+    listener.detail("device", &format!("{}, by the plan for {target}", backend.describe()));
+    listener.detail("memory", &described);
+    listener.detail(
+        "allocated",
+        &format!("{}, since no buffers share memory on the CPU; the weights stay in the mapped file", bytes(bytes_needed)),
+    );
+    Ok(Box::new(backend))
+}
+
+fn driver<D: Driver + 'static>(
+    driver: D,
+    plan: Plan,
+    code: &[u8],
+    weights: &Weights,
+    listener: &mut dyn Listener,
+) -> Result<Box<dyn Backend>, DeviceError> {
+    listener.detail("device", &driver.describe());
+    listener.detail("memory", &planned(&plan));
+    let (before, _) = driver.memory()?;
+    let mut progress = |p| listener.progress(p);
+    let mut backend = DriverBackend::new(driver, plan, code, weights, Placement::Planned, &mut progress)?;
+    let (after, total) = backend.driver_mut().memory()?;
+    let (before, after, total) = (bytes(before), bytes(after), bytes(total));
+    listener.detail("free", &format!("{before} before loading, {after} after it, of {total}"));
+    Ok(Box::new(backend))
+}
+
+/// Bytes of every space of the plan.
+fn planned(plan: &Plan) -> String {
+    let parts =
+        Space::ALL.iter().map(|&space| format!("{} {}", format!("{space:?}").to_lowercase(), bytes(plan.space_bytes(space))));
+    let all: u64 = Space::ALL.iter().map(|&space| plan.space_bytes(space)).sum();
+    format!("{} planned: {}", bytes(all), parts.collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,380 @@
+//! The next token from logits.
+//!
+//! The stages are those of llama.cpp's default chain, in its order: repeat penalty, top-k, top-p, min-p, temperature, draw.
+//! So top-p and min-p look at the probabilities at temperature 1. A temperature of 0 takes the largest logit after the
+//! penalty (the smallest id among equals) and skips the rest.
+//!
+//! The same logits, parameters and seed give the same tokens on every machine: the generator is ChaCha12, sums run in a
+//! fixed order in f64, and the exponential is computed here with additions and multiplications alone, because the C
+//! library's differs in its last bit from machine to machine.
+
+use super::error::TextError;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, VecDeque};
+
+/// How to pick a token. The default is llama.cpp's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SamplerParams {
+    /// Divides the logits, at least 0; 0 is greedy. Default 0.8.
+    pub temperature: f32,
+    /// Keeps so many of the likeliest tokens; 0 keeps all. Default 40.
+    pub top_k: usize,
+    /// Keeps the fewest likeliest tokens whose probabilities sum to this, 0 to 1, but at least one; 1 keeps all. Default 0.95.
+    pub top_p: f32,
+    /// Keeps tokens at least so likely relative to the likeliest, 0 to 1; 0 keeps all. Default 0.05.
+    pub min_p: f32,
+    /// Divides positive logits, multiplies the others, of tokens in the window; above 0, and 1 does nothing. Default 1.
+    pub repeat_penalty: f32,
+    /// Tokens that the penalty looks back at. Default 64.
+    pub repeat_last_n: usize,
+    /// Seed of the generator. Default 0.
+    pub seed: u64,
+}
+
+impl Default for SamplerParams {
+    fn default() -> Self {
+        SamplerParams { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.0, repeat_last_n: 64, seed: 0 }
+    }
+}
+
+impl SamplerParams {
+    /// The likeliest token, always.
+    pub fn greedy() -> SamplerParams {
+        SamplerParams { temperature: 0.0, ..SamplerParams::default() }
+    }
+
+    fn check(&self) -> Result<(), TextError> {
+        let unit = 0.0..=1.0;
+        let rules = [
+            ("--temp", self.temperature, self.temperature >= 0.0 && self.temperature.is_finite(), "0 (greedy) or more"),
+            ("--top-p", self.top_p, unit.contains(&self.top_p), "0 to 1"),
+            ("--min-p", self.min_p, unit.contains(&self.min_p), "0 to 1"),
+            (
+                "--repeat-penalty",
+                self.repeat_penalty,
+                self.repeat_penalty > 0.0 && self.repeat_penalty.is_finite(),
+                "more than 0",
+            ),
+        ];
+        match rules.into_iter().find(|rule| !rule.2) {
+            Some((name, value, _, allowed)) => Err(TextError::Parameter { name, value: value.to_string(), allowed }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Picks tokens; remembers the last ones for the repeat penalty.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    params: SamplerParams,
+    rng: ChaCha12Rng,
+    recent: VecDeque<u32>,
+}
+
+/// A token that is still in the running.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    id: u32,
+    logit: f32,
+}
+
+impl Sampler {
+    /// # Errors
+    /// [`TextError::Parameter`] for a value out of its range.
+    pub fn new(params: SamplerParams) -> Result<Sampler, TextError> {
+        params.check()?;
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&params.seed.to_le_bytes());
+        Ok(Sampler { params, rng: ChaCha12Rng::from_seed(seed), recent: VecDeque::new() })
+    }
+
+    /// Makes the repeat penalty see tokens that weren't sampled here: the prompt's.
+    pub fn accept(&mut self, ids: &[u32]) {
+        let window = self.params.repeat_last_n;
+        self.recent.extend(&ids[ids.len().saturating_sub(window)..]);
+        self.recent.drain(..self.recent.len().saturating_sub(window));
+    }
+
+    /// Picks the next token from one row of logits (f32 per token of the vocabulary; -∞ excludes a token) and remembers it.
+    ///
+    /// # Errors
+    /// [`TextError::Logits`] for an empty row, a NaN, +∞, or nothing but -∞.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, TextError> {
+        let id = if self.params.temperature == 0.0 {
+            self.candidates(logits)?.into_iter().reduce(|best, c| if c.logit > best.logit { c } else { best }).map(|c| c.id)
+        } else {
+            let kept = self.distribution(logits)?;
+            self.draw(&kept)
+        };
+        let id = id.ok_or_else(|| TextError::Logits("every token is excluded".into()))?;
+        self.accept(&[id]);
+        Ok(id)
+    }
+
+    /// The tokens that may be drawn and their probabilities, which sum to 1.
+    fn distribution(&self, logits: &[f32]) -> Result<Vec<(u32, f64)>, TextError> {
+        let mut kept = self.candidates(logits)?;
+        self.top_k(&mut kept);
+        self.top_p(&mut kept);
+        self.min_p(&mut kept);
+        let weights = weights(&kept, 1.0 / f64::from(self.params.temperature));
+        let sum: f64 = weights.iter().sum();
+        Ok(kept.iter().zip(weights).map(|(c, w)| (c.id, w / sum)).collect())
+    }
+
+    /// Every token that isn't excluded, in order of id, with the repeat penalty applied.
+    fn candidates(&self, logits: &[f32]) -> Result<Vec<Candidate>, TextError> {
+        if let Some(id) = logits.iter().position(|l| l.is_nan() || *l == f32::INFINITY) {
+            return Err(TextError::Logits(format!("that of token {id} is {}", logits[id])));
+        }
+        let mut all: Vec<Candidate> = (0..).zip(logits).map(|(id, &logit)| Candidate { id, logit }).collect();
+        let penalty = self.params.repeat_penalty;
+        if penalty != 1.0 {
+            for &id in &self.recent.iter().copied().collect::<BTreeSet<u32>>() {
+                if let Some(c) = all.get_mut(id as usize) {
+                    c.logit = if c.logit > 0.0 { (c.logit / penalty).min(f32::MAX) } else { c.logit * penalty };
+                }
+            }
+        }
+        all.retain(|c| c.logit > f32::NEG_INFINITY);
+        if all.is_empty() {
+            return Err(TextError::Logits("every token is excluded".into()));
+        }
+        Ok(all)
+    }
+
+    fn top_k(&self, kept: &mut Vec<Candidate>) {
+        let k = self.params.top_k;
+        if k > 0 && k < kept.len() {
+            kept.select_nth_unstable_by(k - 1, likelier);
+            kept.truncate(k);
+            kept.sort_unstable_by(likelier);
+        }
+    }
+
+    fn top_p(&self, kept: &mut Vec<Candidate>) {
+        let p = f64::from(self.params.top_p);
+        if p >= 1.0 {
+            return;
+        }
+        kept.sort_unstable_by(likelier);
+        let weights = weights(kept, 1.0);
+        let enough = p * weights.iter().sum::<f64>();
+        let mut sum = 0.0;
+        let count = weights.iter().position(|w| {
+            sum += w;
+            sum >= enough
+        });
+        kept.truncate(count.map_or(kept.len(), |last| last + 1));
+    }
+
+    fn min_p(&self, kept: &mut Vec<Candidate>) {
+        let p = f64::from(self.params.min_p);
+        if p > 0.0 {
+            let mut weights = weights(kept, 1.0).into_iter();
+            kept.retain(|_| weights.next().is_some_and(|w| w >= p));
+        }
+    }
+
+    fn draw(&mut self, kept: &[(u32, f64)]) -> Option<u32> {
+        let mut left = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        for &(id, p) in kept {
+            left -= p;
+            if left < 0.0 {
+                return Some(id);
+            }
+        }
+        // Rounding can leave a rest of 1e-16.
+        kept.iter().rev().find(|(_, p)| *p > 0.0).map(|&(id, _)| id)
+    }
+}
+
+/// The likelier token first, the smaller id among equals.
+fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
+    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
+}
+
+/// Probabilities up to a common factor: 1 for the likeliest.
+fn weights(candidates: &[Candidate], factor: f64) -> Vec<f64> {
+    let largest = candidates.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max);
+    candidates.iter().map(|c| exp((f64::from(c.logit) - f64::from(largest)) * factor)).collect()
+}
+
+/// e to the power of x ≤ 0, to 1e-15 relative: 2^k · e^r with |r| ≤ ln 2 / 2, e^r by its Taylor series.
+fn exp(x: f64) -> f64 {
+    const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
+    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    // Below, the result isn't a normal number; a difference of infinite logits can't occur.
+    if x < -708.0 {
+        return 0.0;
+    }
+    let k = (x * std::f64::consts::LOG2_E).round();
+    let r = (x - k * LN2_HIGH) - k * LN2_LOW;
+    let series = (1..=14).rev().fold(1.0, |sum, n| 1.0 + sum * r / f64::from(n));
+    series * f64::from_bits(((1023 + k as i64) as u64) << 52)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Everything off.
+    const PLAIN: SamplerParams =
+        SamplerParams { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repeat_penalty: 1.0, repeat_last_n: 64, seed: 7 };
+
+    /// The chain written down naively: full sorts, std's exponential, a map of what is left.
+    fn reference(logits: &[f32], recent: &[u32], p: &SamplerParams) -> Vec<f64> {
+        let n = logits.len();
+        let mut l: Vec<f64> = logits.iter().map(|&l| f64::from(l)).collect();
+        let penalty = f64::from(p.repeat_penalty);
+        for l in (0..).zip(&mut l).filter(|(id, _)| recent.contains(id)).map(|(_, l)| l) {
+            *l = f64::from((if *l > 0.0 { *l / penalty } else { *l * penalty }) as f32);
+        }
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by(|&a, &b| l[b].total_cmp(&l[a]).then(a.cmp(&b)));
+        if p.top_k > 0 {
+            order.truncate(p.top_k);
+        }
+        let total: f64 = order.iter().map(|&i| l[i].exp()).sum();
+        let mut kept = Vec::new();
+        let mut sum = 0.0;
+        for &i in &order {
+            kept.push(i);
+            sum += l[i].exp() / total;
+            if p.top_p < 1.0 && sum >= f64::from(p.top_p) {
+                break;
+            }
+        }
+        let best = l[kept[0]];
+        kept.retain(|&i| (l[i] - best).exp() >= f64::from(p.min_p));
+        let total: f64 = kept.iter().map(|&i| (l[i] / f64::from(p.temperature)).exp()).sum();
+        let mut probabilities = vec![0.0; n];
+        kept.iter().for_each(|&i| probabilities[i] = (l[i] / f64::from(p.temperature)).exp() / total);
+        probabilities
+    }
+
+    fn dense(n: usize, kept: &[(u32, f64)]) -> Vec<f64> {
+        let mut all = vec![0.0; n];
+        kept.iter().for_each(|&(id, p)| all[id as usize] = p);
+        all
+    }
+
+    #[test]
+    fn exponential_is_exact_to_1e_15() {
+        for i in 0..70_000 {
+            let x = f64::from(i) * -0.01003;
+            let error = if x < -708.0 { 0.0 } else { exp(x) / x.exp() - 1.0 };
+            assert!(error.abs() < 1e-15, "{x}: {error}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(f64::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn greedy_takes_the_first_largest() {
+        let mut sampler = Sampler::new(SamplerParams::greedy()).unwrap();
+        assert_eq!(sampler.sample(&[0.0, 3.0, f32::NEG_INFINITY, 3.0]), Ok(1));
+        let mut sampler = Sampler::new(SamplerParams { repeat_penalty: 2.0, ..SamplerParams::greedy() }).unwrap();
+        let row = [1.0, 1.5, -1.0];
+        assert_eq!([sampler.sample(&row), sampler.sample(&row), sampler.sample(&row)], [Ok(1), Ok(0), Ok(1)]);
+    }
+
+    #[test]
+    fn penalty_looks_back_no_further_than_its_window() {
+        let params = SamplerParams { repeat_penalty: 4.0, repeat_last_n: 2, ..SamplerParams::greedy() };
+        let mut sampler = Sampler::new(params).unwrap();
+        sampler.accept(&[2, 0, 1]);
+        assert_eq!(sampler.sample(&[3.0, 3.0, 2.0]), Ok(2));
+        sampler.accept(&[0, 1]);
+        assert_eq!(sampler.sample(&[-1.0, -1.0, -3.9]), Ok(2));
+    }
+
+    #[test]
+    fn bad_logits_and_parameters_are_named() {
+        let mut sampler = Sampler::new(PLAIN).unwrap();
+        for bad in [&[][..], &[0.0, f32::NAN], &[f32::INFINITY], &[f32::NEG_INFINITY; 3]] {
+            assert!(matches!(sampler.sample(bad), Err(TextError::Logits(_))), "{bad:?}");
+        }
+        let wrong = [
+            SamplerParams { temperature: -0.1, ..PLAIN },
+            SamplerParams { temperature: f32::NAN, ..PLAIN },
+            SamplerParams { top_p: 1.1, ..PLAIN },
+            SamplerParams { min_p: -1.0, ..PLAIN },
+            SamplerParams { repeat_penalty: 0.0, ..PLAIN },
+        ];
+        for params in wrong {
+            assert!(matches!(Sampler::new(params), Err(TextError::Parameter { .. })), "{params:?}");
+        }
+    }
+
+    #[test]
+    fn seeds_repeat_and_differ() {
+        let row: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin()).collect();
+        let run = |seed| {
+            let mut sampler = Sampler::new(SamplerParams { seed, ..PLAIN }).unwrap();
+            (0..20).map(|_| sampler.sample(&row).unwrap()).collect::<Vec<u32>>()
+        };
+        assert_eq!(run(1), run(1));
+        assert_eq!(run(1)[..8], [93, 2, 3, 4, 85, 99, 93, 74], "the draws of another machine");
+        assert_ne!(run(1), run(2));
+    }
+
+    /// Counts of 50 000 draws against the reference's probabilities: chi-squared within five standard deviations.
+    #[test]
+    fn draws_follow_the_distribution() {
+        let row: Vec<f32> = (0..40).map(|i| ((i * 7) % 40) as f32 * 0.15).collect();
+        for params in [
+            PLAIN,
+            SamplerParams { temperature: 0.6, ..PLAIN },
+            SamplerParams { temperature: 1.5, top_k: 12, ..PLAIN },
+            SamplerParams { top_p: 0.8, ..PLAIN },
+            SamplerParams { min_p: 0.2, temperature: 2.0, ..PLAIN },
+            SamplerParams { seed: 3, ..SamplerParams::default() },
+        ] {
+            let expected = reference(&row, &[], &params);
+            let mut sampler = Sampler::new(params).unwrap();
+            let draws = 50_000;
+            let mut counts = vec![0.0; row.len()];
+            (0..draws).for_each(|_| counts[sampler.sample(&row).unwrap() as usize] += 1.0);
+            let kept = expected.iter().filter(|p| **p > 0.0).count();
+            let mut chi = 0.0;
+            for (count, p) in counts.iter().zip(&expected) {
+                let mean = p * f64::from(draws);
+                assert!(mean > 0.0 || *count == 0.0, "{params:?} drew an excluded token");
+                chi += if mean > 0.0 { (count - mean) * (count - mean) / mean } else { 0.0 };
+            }
+            let freedom = (kept - 1) as f64;
+            assert!((chi - freedom).abs() < 5.0 * (2.0 * freedom).sqrt(), "{params:?}: chi² {chi} with {freedom} degrees");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn distribution_is_the_references(
+            logits in prop::collection::vec(-20.0f32..20.0, 1..60), recent in prop::collection::vec(0u32..60, 0..8),
+            temperature in 0.2f32..3.0, top_k in 0usize..70, top_p in 0.0f32..=1.0, min_p in 0.0f32..=1.0, repeat_penalty in 0.5f32..2.0,
+        ) {
+            let params = SamplerParams { temperature, top_k, top_p, min_p, repeat_penalty, ..PLAIN };
+            let mut sampler = Sampler::new(params).unwrap();
+            sampler.accept(&recent);
+            let got = dense(logits.len(), &sampler.distribution(&logits).unwrap());
+            let expected = reference(&logits, &recent, &params);
+            for (g, e) in got.iter().zip(&expected) {
+                prop_assert!((g - e).abs() < 1e-9, "{:?} {:?}", got, expected);
+            }
+            prop_assert!(expected[sampler.sample(&logits).unwrap() as usize] > 0.0);
+        }
+
+        #[test]
+        fn no_row_panics(logits in prop::collection::vec(prop_oneof![any::<f32>(), Just(f32::MAX), Just(f32::MIN), Just(f32::NEG_INFINITY)], 0..20), temperature in 0.0f32..2.0, repeat_penalty in 0.01f32..100.0) {
+            let mut sampler = Sampler::new(SamplerParams { temperature, repeat_penalty, ..SamplerParams::default() }).unwrap();
+            sampler.accept(&[0, 1, 2]);
+            if let Ok(id) = sampler.sample(&logits) {
+                prop_assert!(logits[id as usize] > f32::NEG_INFINITY);
+            }
+        }
+    }
+}

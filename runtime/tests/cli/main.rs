@@ -1,0 +1,6 @@
+//! The binary `hipfire-run` as a person meets it: what it prints, where, and what it exits with.
+
+mod common;
+mod logits;
+mod run;
+mod terminal;
