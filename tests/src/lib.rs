@@ -1,0 +1,10 @@
+//! End-to-end, parity and file tests.
+
+pub mod file_weights;
+pub mod gguf_writer;
+pub mod kernel_cases;
+pub mod launch_bench;
+pub mod metrics;
+pub mod npz;
+pub mod parity;
+pub mod shared;

@@ -1,0 +1,76 @@
+//! The chat model of the repository answers word for word, through its own chat template.
+
+use hipc_ir::dtype::KvType;
+use hipc_tests::parity::device::{compile, exact};
+use hipc_tests::shared::{demo_model, shared};
+use hipfire_run::conversation::{Conversation, Limits};
+use hipfire_run::device::host::Order;
+use hipfire_run::engine::{Engine, PlanEngine};
+use hipfire_run::generate::{Chooser, Ended};
+use hipfire_run::text::{ChatTemplate, SamplerParams, Tokenizer};
+use serde_json::Value;
+use std::sync::atomic::AtomicBool;
+
+/// Longer than any question with its answer.
+const CTX: u32 = 128;
+
+/// Questions, with the answers that llama.cpp gives greedily for Q4_K_M, Q8_0 and F16 alike.
+fn questions() -> Vec<(String, String)> {
+    let all: Value = serde_json::from_str(include_str!("../../data/chat_questions.json")).unwrap();
+    let text = |q: &Value, key: &str| q[key].as_str().unwrap().to_owned();
+    all.as_array().unwrap().iter().map(|q| (text(q, "question"), text(q, "answer"))).collect()
+}
+
+fn ask(device: &str, engine: &mut dyn Engine, questions: &[(String, String)]) {
+    let data = hipc_models::load(demo_model()).unwrap().tokenizer.unwrap();
+    let (tokenizer, template) = (Tokenizer::new(&data).unwrap(), ChatTemplate::of(&data).unwrap().unwrap());
+    let mut conversation = Conversation::new(template, None);
+    let mut wrong = Vec::new();
+    for (question, answer) in questions {
+        conversation.forget();
+        let mut chooser = Chooser::new(SamplerParams::greedy()).unwrap();
+        let limits = Limits { max_tokens: 64, stop: &[], interrupted: &AtomicBool::new(false) };
+        let (mut pieces, mut text) = (0, String::new());
+        let mut emit = |piece: &str| {
+            text.push_str(piece);
+            pieces += usize::from(!piece.is_empty());
+            Ok(())
+        };
+        let summary = conversation.ask(question, engine, &tokenizer, &mut chooser, limits, &mut emit).unwrap();
+        assert!(pieces > 1, "the answer came as one piece");
+        if &text != answer || summary.ended != Ended::EndOfTurn {
+            wrong.push(format!("{question}\n  {text} ({:?})\n  expected: {answer}", summary.ended));
+        }
+    }
+    println!("{device}: {} of {} questions answered word for word", questions.len() - wrong.len(), questions.len());
+    assert!(wrong.is_empty(), "{device}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_questions_are_those_of_the_reference_data() {
+    let Some(fixture) = shared("golden/fixtures/chat_questions.json") else { return };
+    let fixture: Value = serde_json::from_slice(&std::fs::read(fixture).unwrap()).unwrap();
+    let ours: Value = serde_json::from_str(include_str!("../../data/chat_questions.json")).unwrap();
+    assert_eq!(ours, fixture["questions"]);
+}
+
+#[test]
+fn all_questions_are_answered_on_cpu() {
+    let compiled = compile(&demo_model(), "gfx1100", CTX, KvType::F16);
+    assert_eq!(questions().len(), 14);
+    ask("cpu", &mut PlanEngine::new(compiled.cpu(), false), &questions());
+}
+
+#[test]
+fn all_questions_are_answered_exactly() {
+    ask("cpu --exact", &mut exact(&demo_model(), CTX as usize, false), &questions());
+}
+
+#[test]
+fn questions_are_answered_on_host() {
+    let compiled = compile(&demo_model(), "gfx1100", CTX, KvType::F16);
+    // What the demo asks, the shortest answer, and one that isn't ASCII.
+    let chosen: Vec<_> = questions().into_iter().enumerate().filter(|(i, _)| [0, 2, 10].contains(i)).map(|(_, q)| q).collect();
+    assert_eq!(chosen[2].0, "What does `Vec::pop` do?");
+    ask("host", &mut PlanEngine::new(compiled.host(Order::Ascending), false), &chosen);
+}
