@@ -246,7 +246,7 @@ fn pipeline(standin: &StandIn) -> Result<(), DeviceError> {
     // A graph that nobody holds any more makes room.
     drop(driver.capture(&[launch(&once)])?);
     drop(driver.capture(&[launch(&once)])?);
-    let mut look = |driver: &mut HipDriver, expected: usize| {
+    let look = |driver: &mut HipDriver, expected: usize| {
         let mut now = vec![0xee; bytes as usize];
         driver.peek(seen, &mut now)?;
         // Twice in the sum's place and once more in what is seen, from the second on.
@@ -327,7 +327,10 @@ fn a_failed_capture_leaves_a_stream_that_works() {
         backend.use_graphs(false);
         assert!(!backend.record(0, 0..1, 3).unwrap().is_graph());
         let used = backend.memory_use().unwrap();
-        assert_eq!((used.own, used.driver, used.before, used.total), (37376 + 1024, 0, 0, 1 << 30));
+        // The library counted alike, and took nothing for itself.
+        let (free, total) = backend.driver_mut().memory().unwrap();
+        assert_eq!((used.own, used.driver, used.before, used.total), (total - free, 0, 0, 1 << 30));
+        assert!(used.own >= 1024 * 4 * 8);
         drop((recorded, recording, backend));
         let left = if fault.starts_with("hipGraphDestroy") { "leaked graph\n" } else { "" };
         assert_eq!(standin.report(), left, "{fault}");
