@@ -6,6 +6,7 @@
 //! way. NaN where the reference has none, a touched byte outside of the results, or a counter
 //! that isn't zero again fails.
 
+use super::choose::Sampled;
 use super::operands::q8_layout;
 use super::{Arg, LaunchError, exec_exact};
 use crate::blocks::Q8Token;
@@ -278,11 +279,29 @@ impl Comparison<'_> {
                 continue;
             }
             let place = param.role == Role::Ids || i == (self.state.pos + self.state.n) as usize;
+            if place && token + 1 == n && let Some(sampled) = self.sampled() {
+                match sampled.is_near(a) {
+                    true => tally.ties += 1,
+                    false => tally.fail(|| format!("id {i} is {a}, the reference draws {e}")),
+                }
+                continue;
+            }
             match (self.score(token, e), self.score(token, a)) {
                 (Some(best), Some(other)) if place && (best - other).abs() < 1e-5 => tally.ties += 1,
                 _ => tally.fail(|| format!("id {i} is {a}, the reference has {e}")),
             }
         }
+    }
+
+    /// What the last token's choice is made from if it is more than the arg-max.
+    fn sampled(&self) -> Option<Sampled<'_>> {
+        let FusedOp::Choose(op) = &self.spec.op else { return None };
+        let operand = |role| self.params.iter().position(|p| p.role == role).map(|i| self.before[i]);
+        let (logits, tokens) = (operand(Role::Logits)?, operand(Role::Tokens)?);
+        let (n, end) = (op.n as usize, usize::try_from(self.state.pos + self.state.n).ok()?);
+        let last = bytemuck::try_cast_slice(logits).ok()?.get(n * (self.state.n - 1) as usize..)?.get(..n)?;
+        let tokens = bytemuck::try_cast_slice(tokens).ok()?;
+        Sampled::new(self.spec, last, tokens, end, operand(Role::Sampling)?, operand(Role::Draws)?)
     }
 
     /// The value by which an arg-max launch judged this id.
