@@ -36,6 +36,9 @@ template <class Gpu, class W, class T, int Vocab, class From, class After>
 HIPC_DEVICE void choose(const State* state, From from, const f32* logits, i32* tokens, i32* ids, i32* outbox,
                         const Sampling* sampling, const f64* draws, After after) {
   const Chunk chunk = Chunk::of<1>(state, state->head_from);
+  const Sampling how = *sampling;
+  // Decided at once, so that it is loaded together with the state.
+  const bool drawn = uniform(opaque(how.wanted(Draw<Gpu, W::value, T::value, Vocab, From>::most)));
   if (chunk.empty<1>()) {
     barrier();
     if (thread_id() == 0) after(chunk);
@@ -45,9 +48,8 @@ HIPC_DEVICE void choose(const State* state, From from, const f32* logits, i32* t
   HIPC_SHARED Best shared[W::value];
   const u32 token = chunk.token(0), end = chunk.pos + chunk.n;
   const bool last = token == chunk.n - 1;
-  const Sampling how = *sampling;
   i32 id;
-  if (last && how.wanted(Draw<Gpu, W::value, T::value, Vocab, From>::most)) {
+  if (last && drawn) {
     id = draw<Gpu, W::value, T::value, Vocab>(from, logits, token, tokens, end, how, draws, shared);
   } else {
     Best best = Best::none();
