@@ -4,7 +4,7 @@
 //!
 //! | skeleton | rule |
 //! |---|---|
-//! | GEMV | `k_waves` divides `waves`; `rows_per_wave · (waves / k_waves) · row_steps = tile` (`2 · tile` for a gated pair, and then `rows_per_wave` divides `tile`); `row_steps` ≤ `wave`; at most 8 waves of 64 lanes, so that a lane has 128 registers on every target |
+//! | GEMV | `k_waves` divides `waves`; `rows_per_wave · (waves / k_waves) · row_steps = tile` (`2 · tile` for a gated pair, and then `rows_per_wave` divides `tile`); `rows_per_wave` is 1, 2 or 4; `rows_per_wave · row_steps` ≤ `wave`; at most 8 waves of 64 lanes, so that a lane has 128 registers on every target |
 //! | | `k` is whole blocks and whole 16-byte pieces of every segment's type: a multiple of 8 for F16 and BF16, of 4 for F32 |
 //! | | int8 results: `tile` and the result's length are multiples of 32. Any other length may end in a part of a tile |
 //! | | rotation of pairs (2i, 2i+1): `tile` is even |
@@ -101,7 +101,12 @@ fn gemv(op: &Gemv, g: &Geometry) -> Result<u64, String> {
         "rows {rows_per_wave} x waves {waves} / {k_waves} x steps {row_steps} are {local} rows, not {asked}"
     );
     require!(waves * g.wave <= if g.wave == 64 { 512 } else { 1024 }, "{waves} waves of 64 lanes leave too few registers");
-    require!(row_steps <= g.wave, "a lane keeps the sums of one step: {row_steps} steps are more than {} lanes", g.wave);
+    require!(matches!(rows_per_wave, 1 | 2 | 4), "a wave takes 1, 2 or 4 rows at a time, not {rows_per_wave}");
+    require!(
+        rows_per_wave * row_steps <= g.wave,
+        "a lane keeps one sum: {row_steps} steps of {rows_per_wave} rows are more than {} lanes",
+        g.wave
+    );
     for s in &op.segments {
         let piece = match s.dtype {
             DType::F32 => 4,
