@@ -171,7 +171,8 @@ fn attend(a: &Attend, g: &Geometry) -> Result<u64, String> {
     require!(!a.finish.q8 || whole, "int8 blocks of {block} have one owner: {shared_by} heads of {head_dim}");
     require!(!a.finish.ssq, "attention writes no sums of squares");
     let [shared_by, head_dim, waves] = [shared_by, head_dim, g.waves].map(u64::from);
-    Ok(4 * ((2 * shared_by + 2 + waves) * head_dim + 2 * (shared_by + waves) + shared_by * u64::from(g.splits)))
+    // Results of every wave and its (up to four) query heads; queries and the new key.
+    Ok(4 * ((waves * shared_by.min(4) + shared_by + 2) * head_dim + 2 * waves * shared_by.min(4)))
 }
 
 #[cfg(test)]

@@ -248,8 +248,9 @@ HIPC_DEVICE void gemv(const State* state, In in, NormKind norm, Tail tail) {
     ahead.fetch(tail, chunk, group_x());
     return true;
   };
-  constexpr bool early = G::tokens > 1 || Tail::Matrices::distinct > 1;
+  constexpr bool early = G::tokens > 1;
   if (early && !prepare()) return;
+  bool prepared = early;
 
   const u32 wave = uniform(thread_id() / Gpu::wave), row_wave = wave / G::k_waves, k_wave = wave % G::k_waves;
   // Turns per weight type, so that each has only its own registers. Steps of one type follow each other.
@@ -263,7 +264,11 @@ HIPC_DEVICE void gemv(const State* state, In in, NormKind norm, Tail tail) {
       for (to = from; to < G::steps && has(to);) ++to;
     }
     multiply<Gpu, G, decltype(type)>(in, chunk, tail, row_wave, k_wave, from, to, sums,
-                                     [&]() __attribute__((always_inline)) { return early || prepare(); });
+                                     [&]() __attribute__((always_inline)) {
+                                       if (prepared) return true;
+                                       prepared = true;
+                                       return prepare();
+                                     });
   });
   if (!early && chunk.template empty<G::tokens>()) return;
   for (int slot = 0; slot < G::tokens; ++slot) norm.template share<Gpu, threads>(ssq[slot], squares[slot]);
