@@ -12,7 +12,7 @@ mod dot;
 mod formats;
 
 pub use activations::{Q8Token, WideToken, quantize, quantize_block};
-pub use dot::{dot_exact, dot_fast};
+pub use dot::{dot_exact, dot_fast, dot_magnitude};
 
 use formats::{Block, Q4_0, Q4K, Q6K, Q8_0};
 use hipc_ir::dtype::DType;
