@@ -9,7 +9,7 @@ use hipc_codeobj::CodeObject;
 use hipc_ir::fused::{Finish, FusedOp, ProgramKind, Row, RowExpr};
 use hipc_ir::graph::{RopeDecl, RopeStyle, Weight, WeightDecl};
 use hipc_ir::plan::{BufferDecl, BufferKind, Cost, Geometry, KernelSpec, Launch, ModelInfo, Plan, Program, Space, StepState};
-use hipc_ir::{DType, EntityRef, KvType, PrimaryMap, Real};
+use hipc_ir::{DType, EntityRef, KvType, Layout, PrimaryMap, Real};
 use hipc_tests::file_weights::FileWeights;
 use hipc_tests::shared::demo_model;
 use hipfire_run::conversation::{Conversation, Limits};
@@ -152,7 +152,7 @@ fn plan() -> Plan {
     };
     let state = buffer(BufferKind::State, Space::Persistent, StepState::BYTES);
     let tokens = buffer(BufferKind::Tokens, Space::Persistent, 4 * 1025);
-    let w = buffer(BufferKind::Weight(weight), Space::Weights, u64::from(4 * N));
+    let w = buffer(BufferKind::Weight(weight, Layout::Gguf), Space::Weights, u64::from(4 * N));
     let x = buffer(BufferKind::F32(N), Space::Arena, u64::from(4 * N));
     let out = buffer(BufferKind::Logits, Space::Persistent, u64::from(4 * N));
     let ids = buffer(BufferKind::Ids, Space::Persistent, 4);

@@ -141,7 +141,7 @@ HIPC_DEVICE void multiply(const In& in, const Chunk& chunk, const Tail& tail, u3
   const auto fetch = [&](u32 turn, Piece (&w)[G::rows]) __attribute__((always_inline)) {
     const Span span = tail.template span<G>(group_x(), first_row(turn / chunks));
     const u32 p = piece(turn) < pieces ? piece(turn) : pieces - 1;
-    for (int r = 0; r < G::rows; ++r) w[r] = T::fetch(span.template at<T, In::size>(r), p);
+    for (int r = 0; r < G::rows; ++r) w[r] = T::template fetch<In::size>(span.template at<T, In::size>(r), p);
   };
 
   f32 acc[G::rows][G::tokens] = {}, kept[G::rows] = {};
