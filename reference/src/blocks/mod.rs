@@ -13,7 +13,7 @@ mod formats;
 mod split;
 
 pub use activations::{Q8Token, WideToken, quantize, quantize_block};
-pub use dot::{dot_exact, dot_fast};
+pub use dot::{dot_exact, dot_fast, dot_magnitude};
 pub use split::{gguf_row, split_row};
 
 use formats::{Block, Q4_0, Q4K, Q6K, Q8_0};

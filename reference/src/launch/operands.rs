@@ -89,6 +89,17 @@ impl<'a, 's> Operands<'a, 's> {
         Ok(CacheRef { spec, data })
     }
 
+    /// A cache as somebody else left it.
+    pub fn stored<'b>(&self, role: Role, bytes: &'b [u8], spec: CacheSpec) -> Result<CacheRef<'b>, LaunchError> {
+        let bad = || self.error(role, format!("was left with {} bytes (or isn't aligned)", bytes.len()));
+        let n = cache_len(spec);
+        let data = match spec.kv {
+            KvType::F16 => bytemuck::try_cast_slice(bytes).ok().and_then(|all| all.get(..n)).map(CacheData::F16),
+            KvType::F32 => bytemuck::try_cast_slice(bytes).ok().and_then(|all| all.get(..n)).map(CacheData::F32),
+        };
+        Ok(CacheRef { spec, data: data.ok_or_else(bad)? })
+    }
+
     pub fn cache_mut(&mut self, role: Role, spec: CacheSpec, step: Step) -> Result<CacheMut<'a>, LaunchError> {
         check_positions(spec, step)?;
         let n = cache_len(spec);
