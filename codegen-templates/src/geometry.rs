@@ -44,7 +44,13 @@ pub fn check_geometry(spec: &KernelSpec) -> Result<(), String> {
     require!(is_identifier(&spec.name), "`{}` is no name of a kernel", spec.name);
     let lds = match &spec.op {
         FusedOp::Embed(e) => {
-            require!(e.dtype.row_bytes(e.n).is_some(), "{} values are no whole blocks of {}", e.n, e.dtype);
+            require!(
+                e.layout.row_bytes(e.dtype, e.n).is_some(),
+                "{} values are no whole blocks of {} in {:?}",
+                e.n,
+                e.dtype,
+                e.layout
+            );
             finish(e.finish, e.n, g)?
         }
         FusedOp::Row(r) => row(r, g)?,
@@ -114,6 +120,7 @@ fn gemv(op: &Gemv, g: &Geometry) -> Result<u64, String> {
             DType::Q4_0 | DType::Q8_0 | DType::Q4_K | DType::Q6_K => s.dtype.block_len(),
         };
         require!(op.k > 0 && op.k.is_multiple_of(piece), "k {} is no multiple of {piece}, as {} needs", op.k, s.dtype);
+        require!(s.layout.row_bytes(s.dtype, op.k).is_some(), "{} has no layout {:?}", s.dtype, s.layout);
     }
     let mut lds = 4 * u64::from(g.tokens) * u64::from(k_waves * local + waves);
     match &op.tail {
@@ -178,19 +185,25 @@ fn attend(a: &Attend, g: &Geometry) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hipc_ir::dtype::{KvType, Real};
+    use hipc_ir::dtype::{KvType, Layout, Real};
     use hipc_ir::fused::{CacheSpec, Input, Segment};
     use hipc_ir::graph::Act;
 
     fn one(dtype: DType, k: u32, rows: u32, finish: Finish) -> FusedOp {
         let input = if dtype.is_quantized() { Input::Q8 } else { Input::F32 };
         let tail = Tail::Vector { combine: Combine::One, residual: false, finish };
-        FusedOp::Gemv(Gemv { k, input, deferred: None, segments: vec![Segment { dtype, rows, bias: false }], tail })
+        FusedOp::Gemv(Gemv {
+            k,
+            input,
+            deferred: None,
+            segments: vec![Segment { dtype, layout: Layout::Gguf, rows, bias: false }],
+            tail,
+        })
     }
 
     fn rotated(style: RopeStyle, dims: u32) -> FusedOp {
         let rope = RopeSpec { style, dims, head_dim: 64 };
-        let segments = vec![Segment { dtype: DType::Q8_0, rows: 256, bias: false }];
+        let segments = vec![Segment { dtype: DType::Q8_0, layout: Layout::Split, rows: 256, bias: false }];
         let tail = Tail::Separate(vec![SegmentOut::Store(Some(rope))]);
         FusedOp::Gemv(Gemv { k: 256, input: Input::Q8, deferred: None, segments, tail })
     }
@@ -225,6 +238,9 @@ mod tests {
         refused(one(DType::Q4_K, 128, 256, Finish::RAW), spread(32), "no multiple of 256");
         refused(rotated(RopeStyle::Neox, 64), spread(24), "pairs (i, i + 32)");
         refused(rotated(RopeStyle::Neox, 16), spread(32), "pairs (i, i + 8)");
+        let FusedOp::Gemv(mut split) = one(DType::F16, 256, 256, Finish::RAW) else { return };
+        split.segments[0].layout = Layout::Split;
+        refused(FusedOp::Gemv(split), spread(32), "F16 has no layout Split");
         refused(attention(4, 40), spread(1), "head_dim 40");
         refused(attention(1, 48), spread(1), "1 heads of 48");
         refused(attention(20, 64), spread(1), "too few");
@@ -246,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_gated_tile_holds_both_matrices() {
-        let segment = Segment { dtype: DType::Q4_0, rows: 256, bias: false };
+        let segment = Segment { dtype: DType::Q4_0, layout: Layout::Gguf, rows: 256, bias: false };
         let tail = Tail::Vector { combine: Combine::Gated(Act::Silu), residual: false, finish: Finish::Q8 };
         let op = FusedOp::Gemv(Gemv { k: 256, input: Input::Q8, deferred: None, segments: vec![segment; 2], tail });
         let spec = |row_steps| Geometry { row_steps, ..spread(32) };

@@ -8,7 +8,7 @@
 use crate::cost;
 use crate::target::Target;
 use hipc_ir::PrimaryMap;
-use hipc_ir::dtype::{DType, Q8Layout};
+use hipc_ir::dtype::{DType, Layout, Q8Layout};
 use hipc_ir::fused::{
     Access, Attend, Combine, Embed, Finish, FusedGraph, FusedOp, Gemv, Heads, Operand, Row, RowExpr, SegmentOut, Shape, Slot,
     Tail,
@@ -235,7 +235,7 @@ fn gemv(gemv: &Gemv, op: &FusedOp, tokens: u32, target: &Target) -> Result<Geome
     // The segment of most bytes decides what is good for a wave.
     let widest = gemv.segments.iter().max_by_key(|s| u64::from(s.rows) * s.dtype.row_bytes(gemv.k).unwrap_or(0));
     let preferred = widest.map_or(1, |s| rows_per_wave(s.dtype));
-    let splits_k = !gemv.segments.iter().any(|s| s.dtype == DType::Q4_K);
+    let splits_k = !gemv.segments.iter().any(|s| s.dtype == DType::Q4_K && s.layout == Layout::Gguf);
     let (mut best, mut refusal): (Option<(u64, Geometry)>, _) = (None, "there are no tiles".to_owned());
     for tile in tiles(gemv) {
         let rows = if gated { 2 * tile } else { tile };

@@ -148,13 +148,13 @@ HIPC_DEVICE void multiply(const In& in, const Chunk& chunk, const Tail& tail, u3
     const Span span = tail.template span<G>(group_x(), first_row(turn / chunks));
     const u32 p = piece(turn) < pieces ? piece(turn) : pieces - 1;
 #pragma unroll
-    for (int r = 0; r < G::rows; ++r) w[r] = T::fetch(span.template at<T, In::size>(r), p);
+    for (int r = 0; r < G::rows; ++r) w[r] = T::template fetch<In::size>(span.template at<T, In::size>(r), p);
   };
   // Activations of a turn; of one token there are as many rows as workgroups, whether the step has that token or not.
   const auto activations = [&](u32 turn, u32 slot) __attribute__((always_inline)) {
     const u32 clamped = pieces % stride == 0 || piece(turn) < pieces ? piece(turn) : pieces - 1;
-    if constexpr (G::tokens == 1) return T::meet(in.token(group_y()), clamped);
-    else return T::meet(in.token(chunk.token(slot)), opaque(clamped));
+    if constexpr (G::tokens == 1) return T::template meet<Gpu>(in.token(group_y()), clamped);
+    else return T::template meet<Gpu>(in.token(chunk.token(slot)), opaque(clamped));
   };
 
   f32 acc[G::rows][G::tokens] = {}, kept = 0;
