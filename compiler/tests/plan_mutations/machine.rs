@@ -33,9 +33,9 @@ pub fn run(plan: &Plan) -> Option<Outcome> {
     // What the runtime fills in at load.
     for decl in plan.buffers.values() {
         let (name, layout) = match decl.kind {
-            BufferKind::Weight(w) => {
+            BufferKind::Weight(w, layout) => {
                 let w = plan.weights.get(w)?;
-                (w.name.clone(), format!("{:?}", Shape::Weight { dtype: w.dtype, rows: w.rows, cols: w.cols }))
+                (w.name.clone(), format!("{:?}", Shape::Weight { dtype: w.dtype, layout, rows: w.rows, cols: w.cols }))
             }
             BufferKind::Rope(r) => {
                 let decl = plan.ropes.get(r)?;
@@ -126,7 +126,8 @@ impl Machine {
             }
             used.push((writes, decl.space, cells.clone()));
             // Of a cache that is appended to, only the new rows are a result; they don't depend on what is there.
-            let appends = param.access == Access::Update && matches!(param.shape, Shape::Cache(_) | Shape::Tokens | Shape::Outbox);
+            let appends =
+                param.access == Access::Update && matches!(param.shape, Shape::Cache(_) | Shape::Tokens | Shape::Outbox);
             let content = self.read(decl.space, cells.clone(), Some(&layout));
             match param.access {
                 Access::Read => inputs.push(content?),
@@ -158,7 +159,7 @@ fn place(plan: &Plan, spec: &KernelSpec, tokens: u32, param: &Param, buffer: Buf
         Shape::Ssq => (4 * t * u64::from(parts), format!("ssq {parts}")),
         Shape::Partials => (8 * t * u64::from(parts), format!("partials {parts}")),
         Shape::Ids => (4 * t, shape),
-        Shape::Weight { dtype, rows, cols } => (u64::from(rows) * dtype.row_bytes(cols)?, shape),
+        Shape::Weight { dtype, layout, rows, cols } => (u64::from(rows) * layout.row_bytes(dtype, cols)?, shape),
         Shape::RopeTable(r) => (4 * u64::from(plan.ctx) * u64::from(r.dims), format!("{:?} {}", r.style, r.dims)),
         Shape::Cache(c) => (c.bytes(), format!("{} {} {} {:?}", c.heads, c.head_dim, c.ctx, c.kv)),
         Shape::State => (16, "state".into()),

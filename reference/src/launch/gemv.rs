@@ -55,7 +55,7 @@ pub(super) fn gemv<A: Arithmetic>(
     let first = if op.tail == Tail::Head { step.head_from } else { 0 };
     let mut segments = Vec::with_capacity(op.segments.len());
     for (i, s) in (0..).zip(&op.segments) {
-        let matrix = operands.matrix(Role::Weight(i), s.dtype, s.rows, op.k)?;
+        let matrix = operands.matrix(Role::Weight(i), s.dtype, s.layout, s.rows, op.k)?;
         let bias = if s.bias { Some(operands.read::<f32>(Role::Bias(i), s.rows as usize)?) } else { None };
         segments.push((matrix, bias));
     }

@@ -20,7 +20,7 @@ pub(super) fn embed<A: Arithmetic>(
     if let Some(&id) = ids.iter().find(|&&id| u32::try_from(id).is_ok_and(|id| id >= op.vocab) || id < 0) {
         return Err(LaunchError::BadToken { id, vocab: op.vocab });
     }
-    let matrix = operands.matrix(Role::Weight(0), op.dtype, op.vocab, op.n)?;
+    let matrix = operands.matrix(Role::Weight(0), op.dtype, op.layout, op.vocab, op.n)?;
     let finisher = Finisher::take(&mut operands, op.finish, op.n, spec.geometry.tile, step)?;
     finisher.write::<A::T>(step.tokens, witness, |t, y| {
         let mut row = vec![0f32; y.len()];

@@ -84,7 +84,7 @@ const K: usize = 256;
 
 fn product(dtype: DType) -> Launch {
     let tail = Tail::Vector { combine: Combine::One, residual: false, finish: Finish::Q8 };
-    let segments = vec![Segment { dtype, rows: N as u32, bias: false }];
+    let segments = vec![Segment { dtype, layout: hipc_ir::Layout::Gguf, rows: N as u32, bias: false }];
     Launch::new(FusedOp::Gemv(Gemv { k: K as u32, input: Input::Q8, deferred: None, segments, tail }))
 }
 
