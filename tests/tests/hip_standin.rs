@@ -8,7 +8,9 @@ use hipc::toolchain::{CompileOptions, Emit, Toolchain, UnitSource};
 use hipc_codeobj::CodeObject;
 use hipc_ir::fused::{Finish, FusedOp, ProgramKind, Row, RowExpr};
 use hipc_ir::graph::{RopeDecl, RopeStyle, Weight, WeightDecl};
-use hipc_ir::plan::{BufferDecl, BufferKind, Cost, Geometry, KernelSpec, Launch, ModelInfo, Plan, Program, Space, StepState};
+use hipc_ir::plan::{
+    BufferDecl, BufferKind, Cost, Geometry, KernelSpec, Launch, ModelInfo, Plan, Program, SamplingState, Space, StepState,
+};
 use hipc_ir::{DType, EntityRef, KvType, PrimaryMap, Real};
 use hipc_tests::file_weights::FileWeights;
 use hipc_tests::shared::demo_model;
@@ -149,7 +151,7 @@ fn plan() -> Plan {
     let rope = ropes.push(RopeDecl { style: RopeStyle::Norm, dims: 8, base: Real(1e4), freq_scale: Real(1.0), factors: None });
     let kernel = kernels.push(KernelSpec { name: "add".into(), op, geometry });
     let mut buffers = PrimaryMap::new();
-    let mut offsets = [0; 4];
+    let mut offsets = [0; Space::ALL.len()];
     let mut buffer = |kind, space: Space, bytes: u64| {
         let offset = &mut offsets[Space::ALL.iter().position(|&s| s == space).expect("listed")];
         let decl = BufferDecl { kind, space, offset: *offset, bytes };
@@ -158,6 +160,9 @@ fn plan() -> Plan {
     };
     let state = buffer(BufferKind::State, Space::Persistent, StepState::BYTES);
     let tokens = buffer(BufferKind::Tokens, Space::Persistent, 4 * 1025);
+    let outbox = buffer(BufferKind::Outbox, Space::Pinned, 4 * 1025);
+    let sampling = buffer(BufferKind::Sampling, Space::Persistent, SamplingState::BYTES);
+    let draws = buffer(BufferKind::Draws, Space::Persistent, 8 * 1025);
     let w = buffer(BufferKind::Weight(weight), Space::Weights, u64::from(4 * N));
     let x = buffer(BufferKind::F32(N), Space::Arena, u64::from(4 * N));
     let out = buffer(BufferKind::Logits, Space::Persistent, u64::from(4 * N));
@@ -178,6 +183,9 @@ fn plan() -> Plan {
         programs: vec![Program { kind: ProgramKind::Decode, tokens: 1, launches: vec![launch], logits: out, ids }],
         state,
         tokens,
+        outbox,
+        sampling,
+        draws,
     }
 }
 
