@@ -18,6 +18,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("hipc/act.h", include_str!("../include/hipc/act.h")),
     ("hipc/argmax.h", include_str!("../include/hipc/argmax.h")),
     ("hipc/attention.h", include_str!("../include/hipc/attention.h")),
+    ("hipc/bandwidth.h", include_str!("../include/hipc/bandwidth.h")),
     ("hipc/embed.h", include_str!("../include/hipc/embed.h")),
     ("hipc/finish.h", include_str!("../include/hipc/finish.h")),
     ("hipc/gemv.h", include_str!("../include/hipc/gemv.h")),

@@ -87,7 +87,10 @@ impl Chooser {
     }
 
     /// Feeds these ids and chooses what follows them.
-    fn choose(&mut self, engine: &mut dyn Engine, feed: &[u32]) -> Result<u32, GenerateError> {
+    ///
+    /// # Errors
+    /// What the engine or the sampler report.
+    pub fn choose(&mut self, engine: &mut dyn Engine, feed: &[u32]) -> Result<u32, GenerateError> {
         if self.greedy {
             let next = engine.feed(feed, Want::Next, &mut |_| ())?;
             let missing = || DeviceError::Internal("the step chose no token".to_owned());
