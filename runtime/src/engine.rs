@@ -1,9 +1,10 @@
 //! Token ids in, logits out: the executor of a plan on a [`Backend`], and the exact evaluator behind the same trait.
 
-use crate::device::{Backend, DeviceError};
+use crate::device::{Backend, DeviceError, Mark, MemoryUse, Recording};
 use hipc_ir::fused::ProgramKind;
-use hipc_ir::plan::StepState;
+use hipc_ir::plan::{Buffer, Plan, StepState};
 use std::io::Write;
+use std::ops::Range;
 
 /// Why a sequence could not be continued.
 #[derive(Debug, thiserror::Error)]
@@ -213,16 +214,37 @@ impl Backend for Box<dyn Backend> {
     fn describe(&self) -> String {
         (**self).describe()
     }
-    fn write(&mut self, buffer: hipc_ir::plan::Buffer, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+    fn write(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
         (**self).write(buffer, offset, bytes)
     }
-    fn read(&mut self, buffer: hipc_ir::plan::Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+    fn read(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
         (**self).read(buffer, offset, bytes)
     }
-    fn run(&mut self, program: usize, range: std::ops::Range<usize>) -> Result<(), DeviceError> {
+    fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError> {
         (**self).run(program, range)
     }
-    fn plan(&self) -> &hipc_ir::plan::Plan {
+    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
+        (**self).record(program, range, repeat)
+    }
+    fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
+        (**self).replay(recording)
+    }
+    fn mark(&mut self) -> Result<Mark, DeviceError> {
+        (**self).mark()
+    }
+    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {
+        (**self).wait(mark)
+    }
+    fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
+        (**self).elapsed(from, to)
+    }
+    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        (**self).peek(buffer, offset, bytes)
+    }
+    fn memory_use(&self) -> Result<MemoryUse, DeviceError> {
+        (**self).memory_use()
+    }
+    fn plan(&self) -> &Plan {
         (**self).plan()
     }
 }

@@ -6,7 +6,7 @@ use hipc_ir::fused::{Access, FusedOp, Param, Role, Shape};
 use hipc_ir::plan::{KernelSpec, StepState};
 use hipc_reference::blocks::quantize;
 use hipc_reference::launch::{Finding, check};
-use hipfire_run::device::{DeviceError, DevicePtr, Driver};
+use hipfire_run::device::{DeviceError, DevicePtr, Driver, KernelLaunch};
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -78,7 +78,8 @@ impl Case {
             on.driver.upload(at, bytes)?;
         }
         let kernargs: Vec<u8> = on.addresses.iter().flat_map(|a| a.to_le_bytes()).collect();
-        on.driver.launch(on.kernel, self.spec.grid(self.tokens), self.spec.threads(), &kernargs)?;
+        let (grid, threads) = (self.spec.grid(self.tokens), self.spec.threads());
+        on.driver.launch(KernelLaunch { kernel: on.kernel, grid, threads, kernargs: &kernargs })?;
         for (bytes, &at) in after.iter_mut().zip(&on.addresses) {
             on.driver.download(at, bytes)?;
         }

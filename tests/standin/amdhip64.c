@@ -1,7 +1,10 @@
 // A stand-in for libamdhip64 on machines without an AMD GPU. It is compiled against HIP's own header, so every function here
 // has the signature of the real one; our runtime opens it like the real one.
 //
-// - A stream is lazy: copies and launches happen when it is waited for, so that memory which is reused too early shows.
+// - A stream is lazy: copies and launches happen when it is waited for, so that memory which is reused too early shows. Waiting for
+//   an event does what comes before it and no more, so that nothing can be read that nobody waited for.
+// - A stream that captures executes nothing; launches of its graph do what was captured. What would disturb a real capture
+//   invalidates this one.
 // - Device memory lies between guard bytes; copies outside of live blocks, damaged guards, double frees are violations.
 // - A module must be an AMD code object for the architecture at hand. A kernel's argument buffer must have exactly the size
 //   that the code object's metadata states, its workgroup must not be larger. The launch is then executed by the same unit
@@ -21,22 +24,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <hip/hip_runtime_api.h>
 
 #define EXPORT __attribute__((visibility("default")))
-enum { Guard = 256, GuardByte = 0xa5, Rubbish = 0xcd, Streams = 8, Modules = 8, Names = 64 };
+enum { Guard = 256, GuardByte = 0xa5, Rubbish = 0xcd, Streams = 8, Modules = 8, Names = 64, Events = 64, Graphs = 64 };
 
 typedef struct Block {
     struct Block *next;
     char *at;  // Guard bytes before and behind
     size_t bytes;
-    int host;
+    int host, mapped;
 } Block;
 
 typedef struct Op {
     struct Op *next;
-    enum { CopyIn, CopyOut, Fill, Launch } kind;
+    enum { CopyIn, CopyOut, Fill, Launch, Record } kind;
+    hipEvent_t event;
     void *to;
     const void *from;
     size_t bytes;
@@ -54,8 +59,22 @@ typedef struct {
 } Function;
 
 struct ihipStream_t {
-    int live;
+    int live, capturing, invalid;
     Op *first, **last;
+    Op *captured, **captured_last;
+};
+struct ihipEvent_t {
+    int live, recorded, pending;  // Pending: records that are enqueued and not reached
+    struct timespec at;
+    hipStream_t stream;
+};
+struct ihipGraph {
+    int live;
+    Op *ops;
+};
+struct hipGraphExec {
+    int live;
+    Op *ops;
 };
 struct ihipModule_t {
     int live;
@@ -73,6 +92,9 @@ static struct {
     Block *blocks;
     struct ihipStream_t streams[Streams];
     struct ihipModule_t modules[Modules];
+    struct ihipEvent_t events[Events];
+    struct ihipGraph graphs[Graphs];
+    struct hipGraphExec execs[Graphs];
     struct ihipModuleSymbol_t *functions;
     size_t n_functions;
     void *library;
@@ -84,7 +106,7 @@ static struct {
         int calls;
     } counts[Names];
     char report[4096];
-    int launches;
+    int launches, graph_launches;
 } s;
 
 static void violation(const char *what) {
@@ -110,6 +132,9 @@ EXPORT void standin_configure(const char *fail, const char *meta, const char *un
 // Number of launches executed.
 EXPORT int standin_launches(void) { return s.launches; }
 
+// Number of graphs launched.
+EXPORT int standin_graph_launches(void) { return s.graph_launches; }
+
 // What went wrong, one line each, then one line for each thing that is still alive; empty if all is well.
 EXPORT const char *standin_report(void) {
     for (Block *b = s.blocks; b; b = b->next) violation(b->host ? "leaked pinned memory" : "leaked device memory");
@@ -117,6 +142,12 @@ EXPORT const char *standin_report(void) {
         if (s.streams[i].live) violation("leaked stream");
     for (int i = 0; i < Modules; ++i)
         if (s.modules[i].live) violation("leaked module");
+    for (int i = 0; i < Events; ++i)
+        if (s.events[i].live) violation("leaked event");
+    for (int i = 0; i < Graphs; ++i) {
+        if (s.graphs[i].live) violation("leaked graph");
+        if (s.execs[i].live) violation("leaked executable graph");
+    }
     return s.report;
 }
 
@@ -165,7 +196,7 @@ static void check_guards(const Block *b) {
     }
 }
 
-static hipError_t allocate(void **out, size_t bytes, int host) {
+static hipError_t allocate(void **out, size_t bytes, int host, int mapped) {
     if (!out || !bytes) return hipErrorInvalidValue;
     if (!host && bytes > s.memory - s.used) return hipErrorOutOfMemory;
     size_t all = (bytes + 2 * Guard + 255) / 256 * 256;
@@ -178,7 +209,7 @@ static hipError_t allocate(void **out, size_t bytes, int host) {
     }
     memset(raw, GuardByte, all);
     memset(raw + Guard, Rubbish, bytes);
-    *b = (Block){s.blocks, raw + Guard, bytes, host};
+    *b = (Block){s.blocks, raw + Guard, bytes, host, mapped};
     s.blocks = b;
     if (!host) s.used += bytes;
     *out = b->at;
@@ -202,22 +233,36 @@ static hipError_t release(void *p, int host) {
     return hipErrorInvalidValue;
 }
 
-static hipError_t push(hipStream_t stream, Op op) {
-    if (!stream || !stream->live) return hipErrorInvalidHandle;
+static hipError_t append(Op ***last, Op op) {
     Op *copy = malloc(sizeof *copy);
     if (!copy) return hipErrorOutOfMemory;
     *copy = op;
     copy->next = NULL;
-    *stream->last = copy;
-    stream->last = &copy->next;
+    **last = copy;
+    *last = &copy->next;
     return hipSuccess;
 }
 
-static hipError_t drain(hipStream_t stream) {
+static void free_ops(Op *op) {
+    while (op) {
+        Op *next = op->next;
+        free(op);
+        op = next;
+    }
+}
+
+static hipError_t push(hipStream_t stream, Op op) {
+    if (!stream || !stream->live) return hipErrorInvalidHandle;
+    return append(stream->capturing ? &stream->captured_last : &stream->last, op);
+}
+
+// Does what was enqueued; up to the first record of an event, if one is named.
+static hipError_t drain_to(hipStream_t stream, hipEvent_t event) {
     hipError_t result = hipSuccess;
-    while (stream->first) {
+    while (stream->first && !(event && !event->pending)) {
         Op *op = stream->first;
         stream->first = op->next;
+        if (!stream->first) stream->last = &stream->first;
         switch (op->kind) {
             case CopyIn:
             case CopyOut:
@@ -234,11 +279,24 @@ static hipError_t drain(hipStream_t stream) {
                 }
                 for (Block *b = s.blocks; b; b = b->next) check_guards(b);
                 break;
+            case Record:
+                --op->event->pending;
+                clock_gettime(CLOCK_MONOTONIC, &op->event->at);
+                break;
         }
         free(op);
     }
-    stream->last = &stream->first;
     return result;
+}
+
+static hipError_t drain(hipStream_t stream) { return drain_to(stream, NULL); }
+
+// Whether a call that a capturing thread must not make is made while one captures; the capture is then void.
+static int disturbs_capture(void) {
+    int any = 0;
+    for (int i = 0; i < Streams; ++i)
+        if (s.streams[i].live && s.streams[i].capturing) any = s.streams[i].invalid = 1;
+    return any;
 }
 
 EXPORT hipError_t hipInit(unsigned int flags) {
@@ -320,7 +378,8 @@ EXPORT hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) {
 }
 EXPORT hipError_t hipMalloc(void **out, size_t bytes) {
     ENTER();
-    return allocate(out, bytes, 0);
+    if (disturbs_capture()) return hipErrorStreamCaptureUnsupported;
+    return allocate(out, bytes, 0, 0);
 }
 EXPORT hipError_t hipFree(void *p) {
     ENTER();
@@ -330,7 +389,16 @@ EXPORT hipError_t hipFree(void *p) {
 }
 EXPORT hipError_t hipHostMalloc(void **out, size_t bytes, unsigned int flags) {
     ENTER();
-    return flags ? hipErrorInvalidValue : allocate(out, bytes, 1);
+    if (disturbs_capture()) return hipErrorStreamCaptureUnsupported;
+    int mapped = flags == (hipHostMallocMapped | hipHostMallocPortable);
+    return flags && !mapped ? hipErrorInvalidValue : allocate(out, bytes, 1, mapped);
+}
+EXPORT hipError_t hipHostGetDevicePointer(void **out, void *host, unsigned int flags) {
+    ENTER();
+    Block *b = block_of(host, 1);
+    if (!out || flags || !b || !b->mapped) return hipErrorInvalidValue;
+    *out = host;
+    return hipSuccess;
 }
 EXPORT hipError_t hipHostFree(void *p) {
     ENTER();
@@ -366,7 +434,7 @@ EXPORT hipError_t hipStreamCreateWithFlags(hipStream_t *out, unsigned int flags)
     if (flags != hipStreamNonBlocking) return hipErrorInvalidValue;
     for (int i = 0; i < Streams; ++i) {
         if (!s.streams[i].live) {
-            s.streams[i] = (struct ihipStream_t){1, NULL, &s.streams[i].first};
+            s.streams[i] = (struct ihipStream_t){.live = 1, .last = &s.streams[i].first};
             *out = &s.streams[i];
             return hipSuccess;
         }
@@ -375,13 +443,125 @@ EXPORT hipError_t hipStreamCreateWithFlags(hipStream_t *out, unsigned int flags)
 }
 EXPORT hipError_t hipStreamSynchronize(hipStream_t stream) {
     ENTER();
+    if (stream && stream->live && stream->capturing) {
+        stream->invalid = 1;
+        return hipErrorStreamCaptureUnsupported;
+    }
     return stream && stream->live ? drain(stream) : hipSuccess;
 }
 EXPORT hipError_t hipStreamDestroy(hipStream_t stream) {
     ENTER();
     if (!stream || !stream->live) return hipErrorInvalidHandle;
     drain(stream);
+    free_ops(stream->captured);
     stream->live = 0;
+    return hipSuccess;
+}
+
+EXPORT hipError_t hipEventCreateWithFlags(hipEvent_t *out, unsigned flags) {
+    ENTER();
+    if (flags != hipEventDefault) return hipErrorInvalidValue;
+    for (int i = 0; i < Events; ++i) {
+        if (!s.events[i].live) {
+            s.events[i] = (struct ihipEvent_t){.live = 1};
+            *out = &s.events[i];
+            return hipSuccess;
+        }
+    }
+    return hipErrorOutOfMemory;
+}
+EXPORT hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) {
+    ENTER();
+    if (!event || !event->live || !stream || !stream->live) return hipErrorInvalidHandle;
+    if (stream->capturing) return hipErrorStreamCaptureUnsupported;
+    event->recorded = 1;
+    ++event->pending;
+    event->stream = stream;
+    return push(stream, (Op){.kind = Record, .event = event});
+}
+EXPORT hipError_t hipEventSynchronize(hipEvent_t event) {
+    ENTER();
+    if (!event || !event->live) return hipErrorInvalidHandle;
+    return event->recorded ? drain_to(event->stream, event) : hipSuccess;
+}
+EXPORT hipError_t hipEventElapsedTime(float *ms, hipEvent_t start, hipEvent_t stop) {
+    ENTER();
+    if (!start || !stop || !start->live || !stop->live || !start->recorded || !stop->recorded) return hipErrorInvalidHandle;
+    if (start->pending || stop->pending) return hipErrorNotReady;
+    *ms = (float)((stop->at.tv_sec - start->at.tv_sec) * 1e3 + (stop->at.tv_nsec - start->at.tv_nsec) * 1e-6);
+    return hipSuccess;
+}
+EXPORT hipError_t hipEventDestroy(hipEvent_t event) {
+    ENTER();
+    if (!event || !event->live) return hipErrorInvalidHandle;
+    event->live = 0;
+    return hipSuccess;
+}
+
+EXPORT hipError_t hipStreamBeginCapture(hipStream_t stream, hipStreamCaptureMode mode) {
+    ENTER();
+    if (!stream || !stream->live || mode != hipStreamCaptureModeThreadLocal) return hipErrorInvalidValue;
+    if (stream->capturing) return hipErrorIllegalState;
+    stream->capturing = 1;
+    stream->invalid = 0;
+    stream->captured = NULL;
+    stream->captured_last = &stream->captured;
+    return hipSuccess;
+}
+EXPORT hipError_t hipStreamEndCapture(hipStream_t stream, hipGraph_t *out) {
+    ENTER();
+    if (!stream || !stream->live || !out) return hipErrorInvalidValue;
+    *out = NULL;
+    if (!stream->capturing) return hipErrorIllegalState;
+    Op *ops = stream->captured;
+    stream->captured = NULL;
+    stream->capturing = 0;
+    for (int i = 0; i < Graphs && !stream->invalid; ++i) {
+        if (!s.graphs[i].live) {
+            s.graphs[i] = (struct ihipGraph){1, ops};
+            *out = &s.graphs[i];
+            return hipSuccess;
+        }
+    }
+    free_ops(ops);
+    return stream->invalid ? hipErrorStreamCaptureInvalidated : hipErrorOutOfMemory;
+}
+EXPORT hipError_t hipGraphDestroy(hipGraph_t graph) {
+    ENTER();
+    if (!graph || !graph->live) return hipErrorInvalidValue;
+    free_ops(graph->ops);
+    graph->live = 0;
+    return hipSuccess;
+}
+EXPORT hipError_t hipGraphInstantiateWithFlags(hipGraphExec_t *out, hipGraph_t graph, unsigned long long flags) {
+    ENTER();
+    if (!out || !graph || !graph->live || flags) return hipErrorInvalidValue;
+    for (int i = 0; i < Graphs; ++i) {
+        if (s.execs[i].live) continue;
+        s.execs[i] = (struct hipGraphExec){1, NULL};
+        Op **last = &s.execs[i].ops;
+        for (Op *op = graph->ops; op; op = op->next) {
+            hipError_t appended = append(&last, *op);
+            if (appended != hipSuccess) return appended;
+        }
+        *out = &s.execs[i];
+        return hipSuccess;
+    }
+    return hipErrorOutOfMemory;
+}
+EXPORT hipError_t hipGraphLaunch(hipGraphExec_t exec, hipStream_t stream) {
+    ENTER();
+    if (!exec || !exec->live || !stream || !stream->live) return hipErrorInvalidValue;
+    ++s.graph_launches;
+    hipError_t result = hipSuccess;
+    for (Op *op = exec->ops; op && result == hipSuccess; op = op->next) result = push(stream, *op);
+    return result;
+}
+EXPORT hipError_t hipGraphExecDestroy(hipGraphExec_t exec) {
+    ENTER();
+    if (!exec || !exec->live) return hipErrorInvalidValue;
+    free_ops(exec->ops);
+    exec->live = 0;
     return hipSuccess;
 }
 
@@ -493,6 +673,8 @@ EXPORT const char *hipGetErrorName(hipError_t error) {
         case hipErrorNotFound: return "hipErrorNotFound";
         case hipErrorIllegalAddress: return "hipErrorIllegalAddress";
         case hipErrorLaunchFailure: return "hipErrorLaunchFailure";
+        case hipErrorNotSupported: return "hipErrorNotSupported";
+        case hipErrorStreamCaptureInvalidated: return "hipErrorStreamCaptureInvalidated";
         default: return NULL;
     }
 }

@@ -3,7 +3,7 @@
 use hipc::target::Target;
 use hipc::toolchain::{CompileOptions, Emit, Toolchain, UnitSource};
 use hipfire_run::device::host::{HostLibrary, HostProcess, Order};
-use hipfire_run::device::{DeviceError, DevicePtr, Driver};
+use hipfire_run::device::{DeviceError, DevicePtr, Driver, KernelLaunch};
 
 const HEADERS: [(&str, &str); 3] = [
     ("hipc/platform.h", include_str!("../../codegen-templates/include/hipc/platform.h")),
@@ -118,7 +118,7 @@ impl<D: Driver> Bench<D> {
     fn run(&mut self, name: &str, grid: [u32; 3], threads: u32) -> Result<Vec<i32>, String> {
         let kernel = KERNELS.iter().position(|k| *k == name).expect("in the list");
         let kernargs: Vec<u8> = [self.x, self.out].iter().flat_map(|p| p.to_le_bytes()).collect();
-        let launched = self.device.launch(self.kernels[kernel], grid, threads, &kernargs);
+        let launched = self.device.launch(KernelLaunch { kernel: self.kernels[kernel], grid, threads, kernargs: &kernargs });
         launched.and_then(|()| self.device.sync()).map_err(|e| {
             assert!(matches!(e, DeviceError::Fault { .. }), "{e}");
             e.to_string()

@@ -2,7 +2,8 @@
 //!
 //! Every buffer of the plan has memory of its own, except weights: those are read where they are (usually in the mapped file).
 
-use super::{Backend, DeviceError, WeightSource};
+use super::host::memory as machine_memory;
+use super::{Backend, DeviceError, Mark, MemoryUse, Recording, WeightSource};
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::fused::{Access, Param};
@@ -110,16 +111,54 @@ impl Backend for CpuBackend {
         let state = StepState { pos, n, head_from, reserved };
         let (plan, params, weights, memory) = (&self.plan, &self.params, &*self.weights, &mut self.memory);
         let launches = plan.programs.get(program).and_then(|p| p.launches.get(range.clone()));
-        let launches = launches.ok_or_else(|| DeviceError::Internal(format!("program {program} has no launches {range:?}")))?;
+        let launches = launches.ok_or_else(|| no_launches(program, &range))?;
         // On a thread of the pool, so that a launch needs no hand-over to begin and the other threads stay awake between launches.
         rayon::scope(|_| {
             launches.iter().try_for_each(|launch| execute(plan, &params[launch.kernel.index()], weights, memory, launch, state))
         })
     }
 
+    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
+        match self.plan.programs.get(program).and_then(|p| p.launches.get(range.clone())) {
+            Some(_) => Ok(Recording { program, range, repeat, graph: None }),
+            None => Err(no_launches(program, &range)),
+        }
+    }
+
+    fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
+        (0..recording.repeat).try_for_each(|_| self.run(recording.program, recording.range.clone()))
+    }
+
+    fn mark(&mut self) -> Result<Mark, DeviceError> {
+        Ok(Mark::now())
+    }
+
+    fn wait(&mut self, _: &Mark) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
+        Ok(to.since(from))
+    }
+
+    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.read(buffer, offset, bytes)
+    }
+
+    fn memory_use(&self) -> Result<MemoryUse, DeviceError> {
+        let own = |m: &Memory| if let Memory::Own(words) = m { 8 * words.len() as u64 } else { 0 };
+        let own = self.memory.iter().map(own).sum();
+        let (free, total) = machine_memory()?;
+        Ok(MemoryUse { own, driver: 0, before: total.saturating_sub(free).saturating_sub(own), total })
+    }
+
     fn plan(&self) -> &Plan {
         &self.plan
     }
+}
+
+fn no_launches(program: usize, range: &Range<usize>) -> DeviceError {
+    DeviceError::Internal(format!("program {program} has no launches {range:?}"))
 }
 
 fn execute(

@@ -1,7 +1,7 @@
 //! The generic [`Backend`] over a [`Driver`]: places a plan's buffers in device memory, uploads what is fixed, and packs the
 //! kernel arguments of every launch once, so that a step is nothing but driver calls.
 
-use super::{Backend, DeviceError, DevicePtr, Driver, WeightSource};
+use super::{Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, Recording, WeightSource};
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::plan::{Buffer, BufferKind, Plan, Space};
@@ -37,6 +37,12 @@ struct Ready {
     kernargs: Vec<u8>,
 }
 
+impl Ready {
+    fn launch(&self) -> KernelLaunch<'_> {
+        KernelLaunch { kernel: self.kernel, grid: self.grid, threads: self.threads, kernargs: &self.kernargs }
+    }
+}
+
 /// A plan loaded onto a driver's device.
 #[derive(Debug)]
 pub struct DriverBackend<D> {
@@ -46,6 +52,9 @@ pub struct DriverBackend<D> {
     addresses: Vec<DevicePtr>,
     /// By program and launch.
     programs: Vec<Vec<Ready>>,
+    /// Free memory before anything was loaded.
+    free: u64,
+    graphs: bool,
 }
 
 impl<D: Driver> DriverBackend<D> {
@@ -67,7 +76,8 @@ impl<D: Driver> DriverBackend<D> {
         if driver.arch() != "host" && plan.target != driver.arch() {
             return Err(DeviceError::NoCode { device: driver.arch().to_owned(), has: plan.target });
         }
-        check_fits(&driver.describe(), &plan, needed(&plan), driver.memory()?)?;
+        let memory = driver.memory()?;
+        check_fits(&driver.describe(), &plan, needed(&plan), memory)?;
         let names: Vec<&str> = plan.kernels.values().map(|k| k.name.as_str()).collect();
         let kernels = driver.load(module, &names)?;
         if kernels.len() != names.len() {
@@ -75,7 +85,7 @@ impl<D: Driver> DriverBackend<D> {
         }
         let addresses = allocate(&mut driver, &plan, placement)?;
         let programs = pack(&plan, &kernels, &addresses)?;
-        let mut backend = Self { driver, plan, addresses, programs };
+        let mut backend = Self { driver, plan, addresses, programs, free: memory.0, graphs: true };
         backend.fill(weights, progress)?;
         Ok(backend)
     }
@@ -83,6 +93,11 @@ impl<D: Driver> DriverBackend<D> {
     /// The driver underneath.
     pub fn driver_mut(&mut self) -> &mut D {
         &mut self.driver
+    }
+
+    /// Whether recordings become graphs where the driver has them (as they do unless told otherwise), or plain launches.
+    pub fn use_graphs(&mut self, on: bool) {
+        self.graphs = on;
     }
 
     fn fill(&mut self, weights: &dyn WeightSource, progress: &mut dyn FnMut(Progress)) -> Result<(), DeviceError> {
@@ -145,18 +160,48 @@ impl<D: Driver> Backend for DriverBackend<D> {
         self.driver.download(at, bytes)
     }
     fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError> {
-        let launches = self.programs.get(program).and_then(|p| p.get(range.clone()));
-        let Some(launches) = launches else {
-            return Err(DeviceError::Internal(format!("program {program} has no launches {range:?}")));
-        };
-        for l in launches {
-            self.driver.launch(l.kernel, l.grid, l.threads, &l.kernargs)?;
+        for ready in launches_of(&self.programs, program, &range)? {
+            self.driver.launch(ready.launch())?;
         }
         Ok(())
+    }
+    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
+        let once: Vec<KernelLaunch<'_>> = launches_of(&self.programs, program, &range)?.iter().map(Ready::launch).collect();
+        let graph = if self.graphs { self.driver.capture(&once.repeat(repeat as usize))? } else { None };
+        Ok(Recording { program, range, repeat, graph })
+    }
+    fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
+        match &recording.graph {
+            Some(graph) => self.driver.replay(graph),
+            None => (0..recording.repeat).try_for_each(|_| self.run(recording.program, recording.range.clone())),
+        }
+    }
+    fn mark(&mut self) -> Result<Mark, DeviceError> {
+        self.driver.mark()
+    }
+    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {
+        self.driver.wait(mark)
+    }
+    fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
+        self.driver.elapsed(from, to)
+    }
+    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let at = self.locate(buffer, offset, bytes.len())?;
+        self.driver.peek(at, bytes)
+    }
+    fn memory_use(&self) -> Result<MemoryUse, DeviceError> {
+        let ((free, total), own) = (self.driver.memory()?, self.driver.allocated());
+        let driver = self.free.saturating_sub(free).saturating_sub(own);
+        Ok(MemoryUse { own, driver, before: total.saturating_sub(self.free), total })
     }
     fn plan(&self) -> &Plan {
         &self.plan
     }
+}
+
+fn launches_of<'a>(programs: &'a [Vec<Ready>], program: usize, range: &Range<usize>) -> Result<&'a [Ready], DeviceError> {
+    let launches = programs.get(program).and_then(|p| p.get(range.clone()));
+    launches.ok_or_else(|| DeviceError::Internal(format!("program {program} has no launches {range:?}")))
 }
 
 /// Bytes that the plan allocates.

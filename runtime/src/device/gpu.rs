@@ -1,9 +1,11 @@
 //! What `hip:N` and `cuda:N` share, which is nearly everything: one stream of work, pinned memory that copies go through, loaded
-//! kernels. How a GPU is found, taken and given a module is each [`Platform`]'s own.
+//! kernels; graphs, events and memory that both sides see are in `stream`. How a GPU is found, taken and given a module is each [`Platform`]'s own.
 
 pub(super) mod api;
+mod stream;
 
-use super::{DeviceError, DevicePtr, Driver};
+use super::slots::Slots;
+use super::{DeviceError, DevicePtr, Driver, Graph, KernelLaunch, Mark};
 use api::{Api, Device, Handle, PARAM_POINTER, PARAM_SIZE};
 use std::ffi::{CString, c_int, c_void};
 use std::ptr::{null_mut, with_exposed_provenance_mut, without_provenance_mut};
@@ -73,6 +75,10 @@ pub struct GpuDriver<P: Platform> {
     modules: Vec<Handle>,
     functions: Vec<Handle>,
     blocks: Vec<Device>,
+    allocated: u64,
+    mapped: Vec<stream::Mapped>,
+    events: Slots<Handle>,
+    graphs: Slots<Handle>,
 }
 
 impl<P: Platform> std::fmt::Debug for GpuDriver<P> {
@@ -95,6 +101,10 @@ impl<P: Platform> GpuDriver<P> {
             modules: Vec::new(),
             functions: Vec::new(),
             blocks: Vec::new(),
+            allocated: 0,
+            mapped: Vec::new(),
+            events: Slots::default(),
+            graphs: Slots::default(),
         };
         let create = driver.api().stream_create;
         // SAFETY: a valid place for a handle.
@@ -144,6 +154,9 @@ impl<P: Platform> Driver for GpuDriver<P> {
         self.check(call.name, code)?;
         Ok((free as u64, total as u64))
     }
+    fn allocated(&self) -> u64 {
+        self.allocated
+    }
     fn alloc(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
         let call = self.api().malloc;
         let fill = self.api().memset_async;
@@ -157,10 +170,17 @@ impl<P: Platform> Driver for GpuDriver<P> {
         }
         self.check(call.name, code)?;
         self.blocks.push(pointer);
+        self.allocated += bytes;
         // SAFETY: just allocated with this size.
         let code = unsafe { (fill.f)(pointer, 0, size, self.stream) };
         self.check(fill.name, code)?;
         Ok(pointer.expose_provenance() as DevicePtr)
+    }
+    fn alloc_pinned(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
+        self.map(bytes)
+    }
+    fn peek(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.look(from, bytes)
     }
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
         let call = self.api().copy_to_device;
@@ -206,7 +226,8 @@ impl<P: Platform> Driver for GpuDriver<P> {
         }
         Ok((first..self.functions.len() as u64).collect())
     }
-    fn launch(&mut self, kernel: u64, grid: [u32; 3], threads: u32, kernargs: &[u8]) -> Result<(), DeviceError> {
+    fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError> {
+        let KernelLaunch { kernel, grid, threads, kernargs } = launch;
         let Some(&function) = usize::try_from(kernel).ok().and_then(|k| self.functions.get(k)) else {
             return Err(DeviceError::Internal(format!("kernel {kernel} isn't loaded")));
         };
@@ -219,6 +240,21 @@ impl<P: Platform> Driver for GpuDriver<P> {
         // SAFETY: a resolved function; the kernel arguments are copied before the call returns.
         let code = unsafe { (call.f)(function, x, y, z, threads, 1, 1, 0, self.stream, null_mut(), extra.as_mut_ptr()) };
         self.check(call.name, code)
+    }
+    fn capture(&mut self, launches: &[KernelLaunch<'_>]) -> Result<Option<Graph>, DeviceError> {
+        self.graph_of(launches)
+    }
+    fn replay(&mut self, graph: &Graph) -> Result<(), DeviceError> {
+        self.enqueue(graph)
+    }
+    fn mark(&mut self) -> Result<Mark, DeviceError> {
+        self.event()
+    }
+    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {
+        self.reach(mark)
+    }
+    fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
+        self.between(from, to)
     }
     fn sync(&mut self) -> Result<(), DeviceError> {
         let call = self.api().stream_synchronize;
@@ -237,6 +273,7 @@ impl<P: Platform> Drop for GpuDriver<P> {
         // SAFETY: each is ours, freed once, after waiting for the work that uses it.
         unsafe {
             (api.stream_synchronize.f)(self.stream);
+            stream::release(api, self.graphs.all(), self.events.all(), &self.mapped);
             for &block in &self.blocks {
                 (api.free.f)(block);
             }

@@ -10,13 +10,17 @@ mod driver_backend;
 mod gpu;
 pub mod hip;
 pub mod host;
+mod record;
 pub mod select;
+mod slots;
 
 use hipc_ir::plan::{Buffer, Plan};
+use std::ops::Range;
 
 pub(crate) use driver_backend::check_fits;
 pub use driver_backend::{DriverBackend, Placement, Progress};
 pub use gpu::GpuDevice;
+pub use record::{Graph, KernelLaunch, Mark, MemoryUse, Recording};
 
 /// Why a device could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +116,23 @@ pub trait Backend {
     /// Reads part of a buffer after everything enqueued before.
     fn read(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
     /// Enqueues launches `range` of program number `program` of the plan.
-    fn run(&mut self, program: usize, range: std::ops::Range<usize>) -> Result<(), DeviceError>;
+    fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError>;
+    /// Prepares launches `range` of a program, `repeat` times in a row, to be enqueued at once: as a graph where the device has
+    /// them.
+    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError>;
+    /// Enqueues what was recorded.
+    fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError>;
+    /// Marks the point behind everything enqueued so far.
+    fn mark(&mut self) -> Result<Mark, DeviceError>;
+    /// Waits until the device is there; what comes later may still be under way.
+    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError>;
+    /// Seconds that the device took from one mark to a later one; waits for the latter.
+    fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError>;
+    /// Reads part of a pinned buffer as it is now, without waiting for anything: what was written before a mark that was
+    /// waited for is there.
+    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
+    /// Where the device's memory went.
+    fn memory_use(&self) -> Result<MemoryUse, DeviceError>;
     /// The plan being executed.
     fn plan(&self) -> &Plan;
 }
@@ -121,6 +141,8 @@ pub trait Backend {
 pub type DevicePtr = u64;
 
 /// The few calls that a GPU driver offers. All work goes to one stream, in order.
+///
+/// What has a default is right for a driver that executes a launch before [`Driver::launch`] returns.
 pub trait Driver {
     /// Name for messages: `hip:0 AMD Radeon RX 7900 XTX (gfx1100)`.
     fn describe(&self) -> String;
@@ -128,16 +150,49 @@ pub trait Driver {
     fn arch(&self) -> &str;
     /// (free, total) bytes of device memory.
     fn memory(&self) -> Result<(u64, u64), DeviceError>;
+    /// Bytes of device memory that [`Driver::alloc`] gave.
+    fn allocated(&self) -> u64;
     /// Allocates at least 256-byte aligned memory, zeroed.
     fn alloc(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError>;
+    /// Allocates zeroed memory of this machine that kernels write and [`Driver::peek`] reads. It doesn't count as allocated.
+    fn alloc_pinned(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
+        self.alloc(bytes)
+    }
     /// Copies to the device, ordered with launches; returns when `bytes` may be reused.
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError>;
     /// Copies from the device after everything enqueued before.
     fn download(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError>;
+    /// Reads memory of [`Driver::alloc_pinned`] as it is now.
+    fn peek(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.download(from, bytes)
+    }
     /// Loads a module (code object, PTX, shared object) and resolves these kernels, in order.
     fn load(&mut self, module: &[u8], kernels: &[&str]) -> Result<Vec<u64>, DeviceError>;
-    /// Enqueues a kernel (a handle from [`Driver::load`]) with its packed kernel arguments.
-    fn launch(&mut self, kernel: u64, grid: [u32; 3], threads: u32, kernargs: &[u8]) -> Result<(), DeviceError>;
+    /// Enqueues a kernel.
+    fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError>;
+    /// Makes a graph of these launches, one after the other, without executing them; `None` if the driver has no graphs.
+    fn capture(&mut self, launches: &[KernelLaunch<'_>]) -> Result<Option<Graph>, DeviceError> {
+        let _ = launches;
+        Ok(None)
+    }
+    /// Enqueues a graph of this driver.
+    fn replay(&mut self, graph: &Graph) -> Result<(), DeviceError> {
+        let _ = graph;
+        Err(DeviceError::Internal(format!("{} has no graphs", self.describe())))
+    }
+    /// Marks the point behind everything enqueued so far.
+    fn mark(&mut self) -> Result<Mark, DeviceError> {
+        Ok(Mark::now())
+    }
+    /// Waits until the device is there.
+    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {
+        let _ = mark;
+        self.sync()
+    }
+    /// Seconds from one mark to a later one; waits for the latter.
+    fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
+        Ok(to.since(from))
+    }
     /// Waits for everything enqueued.
     fn sync(&mut self) -> Result<(), DeviceError>;
 }

@@ -1,11 +1,11 @@
 //! The calls of a GPU's library, resolved once. HIP's runtime follows CUDA's driver API call for call: what a stream of work
 //! needs has the same signature and the same error codes in both, under two names. Signatures and numbers are those of
-//! `hip_runtime_api.h` (5.2 to 7) and `cuda.h` (12).
+//! `hip_runtime_api.h` (5.2 to 7) and `cuda.h` (12 and 13).
 
 use crate::device::DeviceError;
 use libloading::Library;
 use std::error::Error;
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::ptr::null;
@@ -21,9 +21,17 @@ pub const INSUFFICIENT_DRIVER: c_int = 35;
 pub const NO_DEVICE: c_int = 100;
 pub const INVALID_DEVICE: c_int = 101;
 pub const NO_BINARY_FOR_GPU: c_int = 209;
+pub const NOT_SUPPORTED: c_int = 801;
+pub const CAPTURE_UNSUPPORTED: c_int = 900;
 
 /// `hipStreamNonBlocking`, `CU_STREAM_NON_BLOCKING`.
 pub const NON_BLOCKING: c_uint = 1;
+/// `hipStreamCaptureModeThreadLocal`, `CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`: what other threads call is none of our business.
+pub const CAPTURE_THREAD_LOCAL: c_uint = 1;
+/// `hipHostMallocPortable | hipHostMallocMapped`, `CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP`.
+pub const HOST_MAPPED: c_uint = 3;
+/// `hipEventDefault`, `CU_EVENT_DEFAULT`: with timing.
+pub const EVENT_TIMED: c_uint = 0;
 /// `…_LAUNCH_PARAM_BUFFER_POINTER`, `…_BUFFER_SIZE`.
 pub const PARAM_POINTER: usize = 1;
 pub const PARAM_SIZE: usize = 2;
@@ -145,6 +153,19 @@ calls! {
     module_function = "hipModuleGetFunction", "cuModuleGetFunction": fn(*mut Handle, Handle, *const c_char);
     launch = "hipModuleLaunchKernel", "cuLaunchKernel":
         fn(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut *mut c_void, *mut *mut c_void);
+    host_device_pointer = "hipHostGetDevicePointer", "cuMemHostGetDevicePointer_v2": fn(*mut Device, *mut c_void, c_uint);
+    event_create = "hipEventCreateWithFlags", "cuEventCreate": fn(*mut Handle, c_uint);
+    event_record = "hipEventRecord", "cuEventRecord": fn(Handle, Handle);
+    event_synchronize = "hipEventSynchronize", "cuEventSynchronize": fn(Handle);
+    // CUDA 13's header prefers a second version; the driver keeps the first.
+    event_elapsed = "hipEventElapsedTime", "cuEventElapsedTime": fn(*mut f32, Handle, Handle);
+    event_destroy = "hipEventDestroy", "cuEventDestroy_v2": fn(Handle);
+    capture_begin = "hipStreamBeginCapture", "cuStreamBeginCapture_v2": fn(Handle, c_uint);
+    capture_end = "hipStreamEndCapture", "cuStreamEndCapture": fn(Handle, *mut Handle);
+    graph_instantiate = "hipGraphInstantiateWithFlags", "cuGraphInstantiateWithFlags": fn(*mut Handle, Handle, c_ulonglong);
+    graph_destroy = "hipGraphDestroy", "cuGraphDestroy": fn(Handle);
+    graph_launch = "hipGraphLaunch", "cuGraphLaunch": fn(Handle, Handle);
+    graph_exec_destroy = "hipGraphExecDestroy", "cuGraphExecDestroy": fn(Handle);
 }
 
 impl Api {

@@ -1,7 +1,7 @@
 //! A unit as a shared object in this process.
 
 use super::{ModuleFile, Order, memory};
-use crate::device::{DeviceError, DevicePtr, Driver};
+use crate::device::{DeviceError, DevicePtr, Driver, KernelLaunch};
 use libloading::Library;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -68,6 +68,9 @@ impl Driver for HostLibrary {
     fn memory(&self) -> Result<(u64, u64), DeviceError> {
         memory()
     }
+    fn allocated(&self) -> u64 {
+        self.blocks.iter().map(|(_, layout)| layout.size() as u64).sum()
+    }
     fn alloc(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
         let layout = usize::try_from(bytes.max(1)).ok().and_then(|n| Layout::from_size_align(n, ALIGN).ok());
         // SAFETY: the layout isn't of size zero.
@@ -112,7 +115,8 @@ impl Driver for HostLibrary {
         self.unit = Some(Unit { run, message, kernels: found, _library: library });
         Ok((0..kernels.len() as u64).collect())
     }
-    fn launch(&mut self, kernel: u64, grid: [u32; 3], threads: u32, kernargs: &[u8]) -> Result<(), DeviceError> {
+    fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError> {
+        let KernelLaunch { kernel, grid, threads, kernargs } = launch;
         let found = self.unit.as_ref().and_then(|u| Some((u, *u.kernels.get(usize::try_from(kernel).ok()?)?)));
         let Some((unit, address)) = found else {
             return Err(self.internal(format!("kernel {kernel} isn't loaded")));

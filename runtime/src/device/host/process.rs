@@ -1,7 +1,7 @@
 //! A unit as an executable with sanitizers, in a process of its own.
 
 use super::{ModuleFile, Order, memory};
-use crate::device::{DeviceError, DevicePtr, Driver};
+use crate::device::{DeviceError, DevicePtr, Driver, KernelLaunch};
 use std::io::{self, BufWriter, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
@@ -56,6 +56,7 @@ struct Running {
 pub struct HostProcess {
     running: Option<Running>,
     order: Order,
+    allocated: u64,
 }
 
 impl std::fmt::Debug for HostProcess {
@@ -68,7 +69,7 @@ impl std::fmt::Debug for HostProcess {
 impl HostProcess {
     /// A device without a process yet; workgroups will run in this order.
     pub fn new(order: Order) -> Self {
-        Self { running: None, order }
+        Self { running: None, order, allocated: 0 }
     }
 
     /// Ends the process; an error if it leaked memory or found anything at its end.
@@ -165,8 +166,13 @@ impl Driver for HostProcess {
     fn memory(&self) -> Result<(u64, u64), DeviceError> {
         memory()
     }
+    fn allocated(&self) -> u64 {
+        self.allocated
+    }
     fn alloc(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
-        self.ask(&Request::new(Kind::Alloc, bytes, 0), &[], &mut [])
+        let at = self.ask(&Request::new(Kind::Alloc, bytes, 0), &[], &mut [])?;
+        self.allocated += bytes;
+        Ok(at)
     }
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
         self.ask(&Request::new(Kind::Upload, to, bytes.len() as u64), bytes, &mut []).map(drop)
@@ -195,7 +201,8 @@ impl Driver for HostProcess {
         };
         kernels.iter().map(find).collect()
     }
-    fn launch(&mut self, kernel: u64, grid: [u32; 3], threads: u32, kernargs: &[u8]) -> Result<(), DeviceError> {
+    fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError> {
+        let KernelLaunch { kernel, grid, threads, kernargs } = launch;
         let order = u64::from(self.order.code());
         let request = Request { grid, threads, extra: kernargs, ..Request::new(Kind::Launch, kernel, order) };
         self.ask(&request, &[], &mut []).map(drop)

@@ -1,0 +1,79 @@
+//! What is prepared once and used every step: launches, graphs, recordings; and marks in the stream of work.
+
+use super::slots::Slot;
+use std::ops::Range;
+use std::time::Instant;
+
+/// A kernel with all that a launch of it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelLaunch<'a> {
+    /// A handle from [`super::Driver::load`].
+    pub kernel: u64,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// Threads per workgroup.
+    pub threads: u32,
+    /// Packed kernel arguments; copied by the call that takes them.
+    pub kernargs: &'a [u8],
+}
+
+/// A graph of launches that its driver can enqueue with one call. Dropping it gives it back.
+#[derive(Debug)]
+pub struct Graph(pub(super) Slot);
+
+/// A point in a device's work. Dropping it gives its event back.
+#[derive(Debug)]
+pub struct Mark {
+    /// `None` for drivers whose work is over when its call returns.
+    pub(super) event: Option<Slot>,
+    at: Instant,
+}
+
+impl Mark {
+    /// For work that is over when its call returns: this moment.
+    pub(super) fn now() -> Self {
+        Self { event: None, at: Instant::now() }
+    }
+    /// With an event that the device reaches.
+    pub(super) fn of(event: Slot) -> Self {
+        Self { event: Some(event), at: Instant::now() }
+    }
+    /// Seconds by this machine's clock.
+    pub(super) fn since(&self, from: &Mark) -> f64 {
+        self.at.saturating_duration_since(from.at).as_secs_f64()
+    }
+}
+
+/// Launches of a program that are enqueued together.
+#[derive(Debug)]
+pub struct Recording {
+    pub(super) program: usize,
+    pub(super) range: Range<usize>,
+    pub(super) repeat: u32,
+    pub(super) graph: Option<Graph>,
+}
+
+impl Recording {
+    /// Whether one call enqueues all of it; else each launch takes one.
+    pub fn is_graph(&self) -> bool {
+        self.graph.is_some()
+    }
+    /// Launches that it stands for.
+    pub fn launches(&self) -> usize {
+        self.range.len() * self.repeat as usize
+    }
+}
+
+/// Where a device's memory went, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Allocated for the plan.
+    pub own: u64,
+    /// Taken by the driver since the device was opened, on top of that: modules, graphs, pools. Another program's, too, if it
+    /// allocated meanwhile.
+    pub driver: u64,
+    /// In use when the device was opened: the driver's context, other programs.
+    pub before: u64,
+    /// Memory of the device.
+    pub total: u64,
+}
