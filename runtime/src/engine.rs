@@ -1,6 +1,6 @@
 //! Token ids in, logits out: the executor of a plan on a [`Backend`], and the exact evaluator behind the same trait.
 
-use crate::device::{Backend, DeviceError, Mark, MemoryUse, Recording};
+use crate::device::{Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording};
 use hipc_ir::fused::ProgramKind;
 use hipc_ir::plan::{Buffer, Plan, StepState};
 use std::io::Write;
@@ -116,6 +116,11 @@ impl<B: Backend> PlanEngine<B> {
         &mut self.backend
     }
 
+    /// Stands at position `pos` as if that many tokens had been fed; the cache holds whatever it holds. For measuring.
+    pub fn seek(&mut self, pos: usize) {
+        self.pos = pos;
+    }
+
     fn program_for(&self, n: usize) -> Result<usize, DeviceError> {
         let kind = if n > 1 && !self.single_steps { ProgramKind::Prompt } else { ProgramKind::Decode };
         let found = self.backend.plan().programs.iter().position(|p| p.kind == kind);
@@ -225,6 +230,12 @@ impl Backend for Box<dyn Backend> {
     }
     fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
         (**self).record(program, range, repeat)
+    }
+    fn record_launches(&mut self, program: usize, launches: &[usize], repeat: u32) -> Result<Recording, DeviceError> {
+        (**self).record_launches(program, launches, repeat)
+    }
+    fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError> {
+        (**self).read_memory(bytes, times)
     }
     fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
         (**self).replay(recording)

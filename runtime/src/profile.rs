@@ -152,7 +152,7 @@ pub fn profile(backend: &mut dyn Backend, options: &Options, tell: &mut dyn FnMu
 /// µs of one pass over these launches, and whether it was a graph.
 fn time(backend: &mut dyn Backend, program: usize, launches: &[usize], repeat: u32) -> Result<(Spread, bool), DeviceError> {
     let mut seconds = |passes: u32, times: u32| -> Result<(Vec<f64>, bool), DeviceError> {
-        let recording = backend.record(program, launches, passes)?;
+        let recording = backend.record_launches(program, launches, passes)?;
         // Once beforehand: the first replay uploads the graph.
         if times > 1 {
             backend.replay(&recording)?;

@@ -186,7 +186,7 @@ pub fn bench(
         decode.push(Decode { depth, tokens, seconds, tokens_per_s, bytes_per_token, gb_per_s, share_of_bandwidth });
     }
 
-    let graph = engine.steps_are_graphs();
+    let graph = false;
     let plan = engine.backend_mut().plan();
     let launches_per_token = plan.program(ProgramKind::Decode).map_or(0, |p| p.launches.len());
     Ok(Report {

@@ -35,15 +35,15 @@ pub(super) fn measure<D: Driver>(driver: &mut D, module: &[u8], bytes: u64, time
     let seen_bytes = 4 * u64::from(groups * THREADS);
     let (from, span, seen) = (driver.alloc(bytes)?, driver.alloc(16)?, driver.alloc(seen_bytes)?);
     // Not zeros: cards spend less on those, and some compress them.
-    let piece = noise(bytes.min(PIECE));
+    let words = noise(bytes.min(PIECE));
+    let piece: &[u8] = bytemuck::cast_slice(&words);
     let mut at = 0;
     while at < bytes {
         let part = (bytes - at).min(PIECE);
         driver.upload(from + at, &piece[..part as usize])?;
         at += part;
     }
-    let words = [tiles.to_le_bytes(), u64::from(groups).to_le_bytes()].concat();
-    driver.upload(span, &words)?;
+    driver.upload(span, &[tiles.to_le_bytes(), u64::from(groups).to_le_bytes()].concat())?;
     let kernargs: Vec<u8> = [from, span, seen].iter().flat_map(|p| p.to_le_bytes()).collect();
     let launch = KernelLaunch { kernel, grid: [groups, 1, 1], threads: THREADS, kernargs: &kernargs };
     driver.launch(launch)?;
@@ -72,14 +72,15 @@ pub(super) fn exclusive_or(bytes: &[u8]) -> u32 {
     bytes.as_chunks().0.iter().fold(0, |all, w| all ^ u32::from_le_bytes(*w))
 }
 
-/// Bytes without a pattern (xorshift64, Marsaglia 2003); a multiple of 8.
-pub(super) fn noise(bytes: u64) -> Vec<u8> {
+/// Words without a pattern (xorshift64, Marsaglia 2003), the same again after [`PIECE`].
+pub(super) fn noise(bytes: u64) -> Vec<u64> {
     let mut x = 0x9e37_79b9_7f4a_7c15_u64;
     let word = |_| {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
-        x.to_le_bytes()
+        x
     };
-    (0..bytes / 8).flat_map(word).collect()
+    let piece: Vec<u64> = (0..bytes.min(PIECE) / 8).map(word).collect();
+    piece.iter().copied().cycle().take((bytes / 8) as usize).collect()
 }

@@ -1,7 +1,9 @@
 //! The generic [`Backend`] over a [`Driver`]: places a plan's buffers in device memory, uploads what is fixed, and packs the
 //! kernel arguments of every launch once, so that a step is nothing but driver calls.
 
-use super::{Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, Recording, WeightSource};
+use super::{
+    Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, ReadTimes, Recording, WeightSource, bandwidth,
+};
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::plan::{Buffer, BufferKind, Plan, Space};
@@ -52,6 +54,8 @@ pub struct DriverBackend<D> {
     addresses: Vec<DevicePtr>,
     /// By program and launch.
     programs: Vec<Vec<Ready>>,
+    /// As it was loaded; measuring the bandwidth takes a kernel from it that the plan doesn't have.
+    module: Vec<u8>,
     /// Free memory before anything was loaded.
     free: u64,
     graphs: bool,
@@ -85,7 +89,7 @@ impl<D: Driver> DriverBackend<D> {
         }
         let addresses = allocate(&mut driver, &plan, placement)?;
         let programs = pack(&plan, &kernels, &addresses)?;
-        let mut backend = Self { driver, plan, addresses, programs, free: memory.0, graphs: true };
+        let mut backend = Self { driver, plan, addresses, programs, module: module.to_vec(), free: memory.0, graphs: true };
         backend.fill(weights, progress)?;
         Ok(backend)
     }
@@ -165,15 +169,19 @@ impl<D: Driver> Backend for DriverBackend<D> {
         }
         Ok(())
     }
-    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
-        let once: Vec<KernelLaunch<'_>> = launches_of(&self.programs, program, &range)?.iter().map(Ready::launch).collect();
+    fn record_launches(&mut self, program: usize, launches: &[usize], repeat: u32) -> Result<Recording, DeviceError> {
+        let one = |&i: &usize| launches_of(&self.programs, program, &(i..i + 1)).map(|l| l[0].launch());
+        let once = launches.iter().map(one).collect::<Result<Vec<KernelLaunch<'_>>, _>>()?;
         let graph = if self.graphs { self.driver.capture(&once.repeat(repeat as usize))? } else { None };
-        Ok(Recording { program, range, repeat, graph })
+        Ok(Recording { program, launches: launches.to_vec(), repeat, graph })
+    }
+    fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError> {
+        bandwidth::measure(&mut self.driver, &self.module, bytes, times)
     }
     fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
         match &recording.graph {
             Some(graph) => self.driver.replay(graph),
-            None => (0..recording.repeat).try_for_each(|_| self.run(recording.program, recording.range.clone())),
+            None => recording.runs().try_for_each(|range| self.run(recording.program, range)),
         }
     }
     fn mark(&mut self) -> Result<Mark, DeviceError> {

@@ -4,6 +4,7 @@
 //! plan's meaning. GPUs (and `host`, which runs the same kernels compiled for this machine) implement the much smaller
 //! [`Driver`]: memory, modules, launches of raw kernel arguments; one generic adapter turns a driver into a backend.
 
+mod bandwidth;
 pub mod cpu;
 pub mod cuda;
 mod driver_backend;
@@ -18,6 +19,7 @@ use hipc_ir::plan::{Buffer, Plan};
 use std::ops::Range;
 
 pub(crate) use driver_backend::check_fits;
+pub use bandwidth::ReadTimes;
 pub use driver_backend::{DriverBackend, Placement, Progress};
 pub use gpu::GpuDevice;
 pub use record::{Graph, KernelLaunch, Mark, MemoryUse, Recording};
@@ -119,7 +121,11 @@ pub trait Backend {
     fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError>;
     /// Prepares launches `range` of a program, `repeat` times in a row, to be enqueued at once: as a graph where the device has
     /// them.
-    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError>;
+    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
+        self.record_launches(program, &range.collect::<Vec<_>>(), repeat)
+    }
+    /// The same for launches by number, in this order.
+    fn record_launches(&mut self, program: usize, launches: &[usize], repeat: u32) -> Result<Recording, DeviceError>;
     /// Enqueues what was recorded.
     fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError>;
     /// Marks the point behind everything enqueued so far.
@@ -133,6 +139,8 @@ pub trait Backend {
     fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
     /// Where the device's memory went.
     fn memory_use(&self) -> Result<MemoryUse, DeviceError>;
+    /// Reads `bytes` of fresh memory (fewer where less is free) `times` times and does nothing else: how fast that goes.
+    fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError>;
     /// The plan being executed.
     fn plan(&self) -> &Plan;
 }

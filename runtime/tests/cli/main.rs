@@ -1,5 +1,6 @@
 //! The binary `hipfire-run` as a person meets it: what it prints, where, and what it exits with.
 
+mod bench;
 mod common;
 mod logits;
 mod run;
