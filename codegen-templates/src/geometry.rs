@@ -54,7 +54,7 @@ pub fn check_geometry(spec: &KernelSpec) -> Result<(), String> {
             require!(g.waves == g.tile, "{} heads take as many waves, not {}", g.tile, g.waves);
             4 * u64::from(g.tile) * h.parts.iter().map(|p| u64::from(p.head_dim)).max().unwrap_or(0)
         }
-        FusedOp::ArgMax(a) => {
+        FusedOp::Choose(a) => {
             require!(!a.partials || g.parts_in > 0, "partials are read, but there are none");
             8 * u64::from(g.waves)
         }

@@ -2,7 +2,7 @@
 
 use hipc_ir::dtype::{KvType, Real};
 use hipc_ir::fused::{
-    ArgMax, Attend, CacheSpec, Combine, Embed, Finish, FusedOp, Gemv, HeadOut, HeadPart, Heads, Input, Param, Role, RopeSpec,
+    Attend, CacheSpec, Choose, Combine, Embed, Finish, FusedOp, Gemv, HeadOut, HeadPart, Heads, Input, Param, Role, RopeSpec,
     Row, RowExpr, Segment, SegmentOut, Shape, Tail,
 };
 use hipc_ir::graph::{Act, RopeStyle};
@@ -32,7 +32,9 @@ pub fn instantiate(spec: &KernelSpec) -> Instance {
         }
         FusedOp::Heads(h) => ("hipc/heads.h", format!("heads<Gpu, Tile<{}>>", g.tile), heads(h)),
         FusedOp::Row(r) => ("hipc/row.h", format!("row<Gpu, Waves<{}>, Tile<{}>, {}>", g.waves, g.tile, r.n), row(r, g)),
-        FusedOp::ArgMax(a) => ("hipc/argmax.h", format!("argmax<Gpu, Waves<{}>, {}>", g.waves, a.n), argmax(a, g)),
+        FusedOp::Choose(c) => {
+            ("hipc/choose.h", format!("choose<Gpu, Waves<{}>, Tile<{}>, {}>", g.waves, g.tile, c.n), choose(c, g))
+        }
     };
     let params = spec.op.params().iter().map(|p| (cpp_type(p), name(p.role))).collect();
     Instance { header, params, skeleton, args }
@@ -74,6 +76,9 @@ fn name(role: Role) -> String {
         Role::Logits => "logits",
         Role::Partials => "partials",
         Role::Ids => "ids",
+        Role::Outbox => "outbox",
+        Role::Sampling => "sampling",
+        Role::Draws => "draws",
         Role::Scratch => "scratch",
         Role::Counters => "counters",
     };
@@ -85,7 +90,9 @@ fn cpp_type(param: &Param) -> String {
         Shape::F32(_) | Shape::Ssq | Shape::Scratch => "f32",
         Shape::Q8(_) => "Q8",
         Shape::Partials => "Best",
-        Shape::Ids | Shape::Tokens => "i32",
+        Shape::Ids | Shape::Tokens | Shape::Outbox => "i32",
+        Shape::Sampling => "Sampling",
+        Shape::Draws => "f64",
         // A vector is read as plain values, a matrix as its type.
         Shape::Weight { .. } if !matches!(param.role, Role::Weight(_)) => "f32",
         Shape::Weight { dtype, .. } => dtype.name(),
@@ -256,10 +263,11 @@ fn row(r: &Row, g: &Geometry) -> Vec<String> {
     vec!["state".into(), expr, residual(r.residual).into(), finish(r.finish)]
 }
 
-fn argmax(a: &ArgMax, g: &Geometry) -> Vec<String> {
-    let from = match a.partials {
+fn choose(c: &Choose, g: &Geometry) -> Vec<String> {
+    let from = match c.partials {
         true => format!("FromPartials<{}>{{partials}}", g.parts_in),
-        false => format!("FromLogits<{}>{{logits}}", a.n),
+        false => format!("FromLogits<{}>{{logits}}", c.n),
     };
-    vec!["state".into(), from, "tokens".into(), "ids".into()]
+    let after = if c.advance { "Advance{state}" } else { "Stay{}" };
+    ["state", &from, "logits", "tokens", "ids", "outbox", "sampling", "draws", after].map(str::to_owned).to_vec()
 }

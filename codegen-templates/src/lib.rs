@@ -16,9 +16,9 @@ pub use summary::summary;
 /// The headers: path as an `#include` names it, contents.
 pub const HEADERS: &[(&str, &str)] = &[
     ("hipc/act.h", include_str!("../include/hipc/act.h")),
-    ("hipc/argmax.h", include_str!("../include/hipc/argmax.h")),
     ("hipc/attention.h", include_str!("../include/hipc/attention.h")),
     ("hipc/bandwidth.h", include_str!("../include/hipc/bandwidth.h")),
+    ("hipc/choose.h", include_str!("../include/hipc/choose.h")),
     ("hipc/embed.h", include_str!("../include/hipc/embed.h")),
     ("hipc/finish.h", include_str!("../include/hipc/finish.h")),
     ("hipc/gemv.h", include_str!("../include/hipc/gemv.h")),

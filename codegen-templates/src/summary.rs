@@ -11,7 +11,11 @@ pub fn summary(op: &FusedOp) -> String {
         FusedOp::Attend(a) => attend(a),
         FusedOp::Heads(h) => format!("heads · {}", h.parts.iter().map(head_part).collect::<Vec<_>>().join("; ")),
         FusedOp::Row(r) => row(r),
-        FusedOp::ArgMax(a) => format!("arg-max of {}{}", a.n, if a.partials { " · from partials" } else { "" }),
+        FusedOp::Choose(c) => {
+            let (from, advance) =
+                (if c.partials { " · from partials" } else { "" }, if c.advance { " · state advanced" } else { "" });
+            format!("choice of {}{from}{advance}", c.n)
+        }
     }
 }
 

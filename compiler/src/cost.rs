@@ -12,11 +12,13 @@
 use crate::target::{Card, Dot4, Target};
 use hipc_ir::dtype::Q8Layout;
 use hipc_ir::fused::{Access, FusedOp, Gemv, Input, Param, Role, Shape, Tail};
-use hipc_ir::plan::{Cost, Geometry, KernelSpec};
+use hipc_ir::plan::{Cost, Geometry, KernelSpec, SamplingState};
 
 /// Positions at which attention is reckoned (fewer if the context is shorter).
 pub const COST_POS: u32 = Cost::POSITIONS;
 
+/// Likeliest tokens that a choice is reckoned to draw from: the sampler's default.
+const COST_TOP_K: u32 = 40;
 /// From a load to its use, ns: main memory behind two cache levels under load.
 const LOAD_NS: f64 = 700.0;
 /// From a load to its use when loads before it already run: what one more chunk in a row of chunks adds.
@@ -82,6 +84,10 @@ fn traffic(kernel: &KernelSpec, tokens: u32) -> Cost {
 fn operand_bytes(kernel: &KernelSpec, param: &Param, tokens: u32) -> u64 {
     let t = u64::from(tokens);
     match param.shape {
+        // Logits of the tiles with the largest partials, for one token.
+        Shape::F32(n) if matches!(kernel.op, FusedOp::Choose(c) if c.partials) => {
+            4 * u64::from(n.min(COST_TOP_K * kernel.geometry.tile))
+        }
         Shape::F32(n) => 4 * t * u64::from(n),
         Shape::Q8(n) => t * u64::from(Q8Layout { n, block: Q8Layout::DEFAULT_BLOCK }.stride()),
         Shape::Ssq if param.access == Access::Read => 4 * t * u64::from(kernel.geometry.parts_in),
@@ -89,6 +95,9 @@ fn operand_bytes(kernel: &KernelSpec, param: &Param, tokens: u32) -> u64 {
         Shape::Partials if param.access == Access::Read => 8 * t * u64::from(kernel.geometry.parts_in),
         Shape::Partials => 8 * t * u64::from(kernel.parts_out()),
         Shape::Ids | Shape::Tokens => 4 * t,
+        Shape::Outbox => 4,
+        Shape::Sampling => SamplingState::BYTES,
+        Shape::Draws => 8,
         Shape::Weight { dtype, rows, cols } => {
             let rows = if matches!(kernel.op, FusedOp::Embed(_)) && param.role == Role::Weight(0) { t } else { u64::from(rows) };
             rows * dtype.row_bytes(cols).unwrap_or(0)
@@ -124,7 +133,7 @@ fn flops(op: &FusedOp, tokens: u32) -> u64 {
         FusedOp::Embed(e) => 2 * u64::from(e.n),
         FusedOp::Row(r) => 4 * u64::from(r.n),
         FusedOp::Heads(h) => h.parts.iter().map(|p| 8 * u64::from(p.heads) * u64::from(p.head_dim)).sum(),
-        FusedOp::ArgMax(a) => u64::from(a.n),
+        FusedOp::Choose(c) => u64::from(c.n),
     }
 }
 
@@ -188,8 +197,8 @@ fn workgroup_ns(kernel: &KernelSpec) -> f64 {
         }
         FusedOp::Embed(_) | FusedOp::Row(_) => chain(2.0 * f64::from(g.tile.div_ceil(g.wave * g.waves))) + BARRIER_NS,
         FusedOp::Heads(_) => 2.0 * LOAD_NS + BARRIER_NS,
-        FusedOp::ArgMax(a) => {
-            let read = if a.partials { g.parts_in } else { a.n };
+        FusedOp::Choose(c) => {
+            let read = if c.partials { g.parts_in } else { c.n };
             chain(f64::from(read.div_ceil(g.wave * g.waves))) + BARRIER_NS
         }
     }

@@ -83,6 +83,8 @@ pub struct MemoryReport {
     pub cache: u64,
     /// Tables, logits, state.
     pub persistent: u64,
+    /// Memory of the host that the device writes.
+    pub pinned: u64,
     /// Activations.
     pub arena: u64,
 }
@@ -124,6 +126,7 @@ pub fn arch_report(plan: &Plan, code: &[u8], target: &Target) -> ArchReport {
             weights: space(Space::Weights),
             cache: space(Space::Cache),
             persistent: space(Space::Persistent),
+            pinned: space(Space::Pinned),
             arena: space(Space::Arena),
         },
         kernels: object.map_or_else(Vec::new, |object| kernel_reports(plan, &object, target)),

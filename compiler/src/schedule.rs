@@ -15,7 +15,9 @@ use hipc_ir::fused::{
     Access, CacheSpec, FusedGraph, FusedLaunch, FusedOp, HeadOut, LaunchRef, Operand, Role, SegmentOut, Shape, Slot, Tail,
 };
 use hipc_ir::graph::{Cache, Graph, Rope, Weight};
-use hipc_ir::plan::{Buffer, BufferDecl, BufferKind, KernelSpec, Launch, ModelInfo, Plan, Program, Space, StepState};
+use hipc_ir::plan::{
+    Buffer, BufferDecl, BufferKind, KernelSpec, Launch, ModelInfo, Plan, Program, SamplingState, Space, StepState,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Why there is no plan. Ours, all of them: the fused graphs contradict themselves or the model graph.
@@ -94,7 +96,7 @@ pub fn schedule(request: &Request) -> Result<Plan, ScheduleError> {
             |slot| slots.values.get(&slot).copied().ok_or(ScheduleError::Slot { slot, fault: "an output that nothing writes" });
         programs.push(Program { kind: graph.kind, tokens, launches, logits: of(graph.logits)?, ids: of(graph.ids)? });
     }
-    let Layout { buffers, state, tokens, .. } = layout;
+    let Layout { buffers, state, tokens, outbox, sampling, draws, .. } = layout;
     Ok(Plan {
         target: request.target.name.to_owned(),
         model: request.model.clone(),
@@ -108,6 +110,9 @@ pub fn schedule(request: &Request) -> Result<Plan, ScheduleError> {
         programs,
         state,
         tokens,
+        outbox,
+        sampling,
+        draws,
     })
 }
 
@@ -150,7 +155,7 @@ fn with_context(graph: &FusedGraph, ctx: u32) -> FusedGraph {
                     set(spec)
                 }
             }),
-            FusedOp::Embed(_) | FusedOp::Row(_) | FusedOp::ArgMax(_) => {}
+            FusedOp::Embed(_) | FusedOp::Row(_) | FusedOp::Choose(_) => {}
         }
     }
     for shape in graph.slots.values_mut() {
@@ -192,6 +197,9 @@ struct Layout {
     caches: HashMap<Cache, Buffer>,
     state: Buffer,
     tokens: Buffer,
+    outbox: Buffer,
+    sampling: Buffer,
+    draws: Buffer,
     /// One serves all launches: each leaves it zeroed, and they run one after the other.
     counters: Option<Buffer>,
     /// Logits and ids, shared by the programs: at their largest from the start.
@@ -214,19 +222,33 @@ impl Layout {
             caches: HashMap::new(),
             state: Buffer::from_u32(0),
             tokens: Buffer::from_u32(0),
+            outbox: Buffer::from_u32(0),
+            sampling: Buffer::from_u32(0),
+            draws: Buffer::from_u32(0),
             counters: None,
             results: HashMap::new(),
             most_tokens: request.programs.iter().map(|&(_, t)| t).max().unwrap_or(1),
         };
         layout.state = layout.append(BufferKind::State, Space::Persistent, StepState::BYTES);
-        layout.tokens = layout.append(BufferKind::Tokens, Space::Persistent, 4 * (u64::from(request.ctx) + 1));
+        // One more than positions: the token chosen after the last.
+        let places = u64::from(request.ctx) + 1;
+        layout.tokens = layout.append(BufferKind::Tokens, Space::Persistent, 4 * places);
+        layout.outbox = layout.append(BufferKind::Outbox, Space::Pinned, 4 * places);
+        layout.sampling = layout.append(BufferKind::Sampling, Space::Persistent, SamplingState::BYTES);
+        layout.draws = layout.append(BufferKind::Draws, Space::Persistent, 8 * places);
         let (mut weights, mut ropes, mut caches) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for operand in request.programs.iter().flat_map(|(g, _)| g.launches.values()).flat_map(|l| &l.args) {
             match *operand {
                 Operand::Weight(w) => drop(weights.insert(w)),
                 Operand::Rope(r) => drop(ropes.insert(r)),
                 Operand::Cache(c) => drop(caches.insert(c)),
-                Operand::State | Operand::Tokens | Operand::Slot(_) | Operand::Own => {}
+                Operand::State
+                | Operand::Tokens
+                | Operand::Outbox
+                | Operand::Sampling
+                | Operand::Draws
+                | Operand::Slot(_)
+                | Operand::Own => {}
             }
         }
         for w in weights {
@@ -332,6 +354,9 @@ impl Layout {
             let found = match operand {
                 Operand::State => Some(self.state),
                 Operand::Tokens => Some(self.tokens),
+                Operand::Outbox => Some(self.outbox),
+                Operand::Sampling => Some(self.sampling),
+                Operand::Draws => Some(self.draws),
                 Operand::Weight(w) => self.weights.get(&w).copied(),
                 Operand::Rope(r) => self.ropes.get(&r).copied(),
                 Operand::Cache(c) => self.caches.get(&c).copied(),
@@ -399,7 +424,7 @@ mod tests {
     fn kernels_and_memory_are_shared() {
         let model = Model::new(&Llama::L8B);
         let plan = model.plan("gfx1100");
-        // embed, qkv of the first and of later layers, attn, o, gate_up, down, head, argmax; the prompt shares embed and argmax.
+        // embed, qkv of the first and of later layers, attn, o, gate_up, down, head, choose; the prompt shares embed.
         assert!(plan.kernels.len() <= 17, "{:?}", plan.kernels.values().map(|k| &k.name).collect::<Vec<_>>());
         assert_eq!(plan.programs[0].launches.len(), 5 * 32 + 3);
         // In the prompt no more is alive at once than x, its int8 form, partial sums, and the widest activation.

@@ -70,12 +70,13 @@ pub fn select(programs: &[(&FusedGraph, u32)], target: &Target) -> Result<Select
     let mut known: HashMap<(FusedOp, Geometry), Kernel> = HashMap::new();
     let mut chosen = Vec::new();
     for &(graph, tokens) in programs {
-        let mut parts: HashMap<Slot, u32> = HashMap::new();
+        // How many partial results, and of how many values each.
+        let mut parts: HashMap<Slot, (u32, u32)> = HashMap::new();
         // Layers repeat their ops.
         let mut geometries: HashMap<&FusedOp, Geometry> = HashMap::new();
         let mut used = Vec::with_capacity(graph.launches.len());
         for launch in graph.launches.values() {
-            let (params, mut parts_in) = (launch.op.params(), 0);
+            let (params, mut parts_in, mut tile_in) = (launch.op.params(), 0, 1);
             let partial = |access| {
                 let of_access = params.iter().zip(&launch.args).filter(move |(p, _)| p.access == access);
                 of_access.filter_map(|(p, a)| match (p.shape, a) {
@@ -84,20 +85,22 @@ pub fn select(programs: &[(&FusedGraph, u32)], target: &Target) -> Result<Select
                 })
             };
             if let Some(slot) = partial(Access::Read).next() {
-                parts_in = *parts.get(&slot).ok_or_else(|| SelectError::PartsUnknown { label: launch.label.clone(), slot })?;
+                (parts_in, tile_in) =
+                    *parts.get(&slot).ok_or_else(|| SelectError::PartsUnknown { label: launch.label.clone(), slot })?;
             }
             let geometry = match geometries.get(&launch.op) {
                 Some(known) => *known,
                 None => geometry(&launch.op, &launch.label, tokens, target)?,
             };
             geometries.insert(&launch.op, geometry);
-            let geometry = Geometry { parts_in, ..geometry };
+            let tile = if matches!(launch.op, FusedOp::Choose(_)) { tile_in } else { geometry.tile };
+            let geometry = Geometry { parts_in, tile, ..geometry };
             let next = kernels.len();
             let kernel = *known.entry((launch.op.clone(), geometry)).or_insert_with(|| {
                 kernels.push(KernelSpec { name: kernel_name(next, &launch.label), op: launch.op.clone(), geometry })
             });
             for slot in partial(Access::Write) {
-                parts.insert(slot, kernels[kernel].parts_out());
+                parts.insert(slot, (kernels[kernel].parts_out(), kernels[kernel].geometry.tile));
             }
             used.push(kernel);
         }
@@ -129,7 +132,7 @@ fn geometry(op: &FusedOp, label: &str, tokens: u32, target: &Target) -> Result<G
         FusedOp::Embed(e) => takes(op, embed(e, target)),
         FusedOp::Row(r) => takes(op, row(r, target)),
         FusedOp::Heads(h) => takes(op, heads(h, target)),
-        FusedOp::ArgMax(_) => takes(op, plain(8, 1, target)),
+        FusedOp::Choose(_) => takes(op, plain(8, 1, target)),
     };
     found.map_err(|reason| SelectError::NoGeometry { label: label.to_owned(), target: target.name.to_owned(), reason })
 }

@@ -3,7 +3,7 @@
 use crate::schedule::Request;
 use hipc_ir::dtype::{DType, KvType, Real};
 use hipc_ir::fused::{
-    ArgMax, Attend, CacheSpec, Combine, Deferred, Embed, Finish, FusedGraph, FusedLaunch, FusedOp, Gemv, Input, Operand,
+    Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedGraph, FusedLaunch, FusedOp, Gemv, Input, Operand,
     ProgramKind, Role, Segment, SegmentOut, Shape, Slot, Tail, rope_spec,
 };
 use hipc_ir::graph::{Act, CacheDecl, CacheKind, Graph, RopeDecl, RopeStyle, Weight, WeightDecl};
@@ -128,6 +128,9 @@ impl Builder<'_> {
             args.push(match param.role {
                 Role::State => Operand::State,
                 Role::Tokens => Operand::Tokens,
+                Role::Outbox => Operand::Outbox,
+                Role::Sampling => Operand::Sampling,
+                Role::Draws => Operand::Draws,
                 Role::Scratch | Role::Counters => Operand::Own,
                 Role::RopeTable => Operand::Rope(EntityRef::new(0)),
                 role => bind(role).unwrap_or_else(|| {
@@ -227,8 +230,10 @@ fn fused(l: &Llama, graph: &Graph, kind: ProgramKind) -> FusedGraph {
         Role::Weight(_) => Some(w),
         _ => None,
     });
-    let ids = b.launch(FusedOp::ArgMax(ArgMax { n: l.vocab, partials: true }), "argmax", None, |r| match r {
+    let choose = Choose { n: l.vocab, partials: true, advance: kind == ProgramKind::Decode };
+    let ids = b.launch(FusedOp::Choose(choose), "choose", None, |r| match r {
         Role::Partials => Some(Operand::Slot(head[1])),
+        Role::Logits => Some(Operand::Slot(head[0])),
         _ => None,
     });
     b.fused.logits = head[0];

@@ -1,6 +1,7 @@
 //! The launch plan: kernels with their geometry, buffers with fixed addresses, and programs of launches.
 //!
-//! Everything is fixed at compile time. The only values that change between steps live in [`StepState`] and the token list.
+//! Everything is fixed at compile time. The only values that change between steps live in [`StepState`], [`SamplingState`],
+//! the token list and the uniform numbers to sample with.
 
 use crate::dtype::{KvType, Q8Layout};
 use crate::fused::{FusedOp, ProgramKind};
@@ -45,6 +46,59 @@ impl StepState {
     }
 }
 
+/// How the next token is chosen: little-endian, [`SamplingState::BYTES`] in all, the rest zero. All zero is greedy.
+///
+/// The fields mean what the sampler's parameters mean (the reference has the chain).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[repr(C)]
+pub struct SamplingState {
+    /// Divides the logits; 0 is greedy.
+    pub temperature: f32,
+    /// Likeliest tokens kept; with a temperature 1 up to [`KernelSpec::most_candidates`].
+    pub top_k: u32,
+    /// Sum of probabilities kept.
+    pub top_p: f32,
+    /// Least probability kept, relative to the likeliest.
+    pub min_p: f32,
+    /// Divides positive logits of tokens in the window, multiplies others; 0 and 1 do nothing.
+    pub repeat_penalty: f32,
+    /// Tokens before the chosen one that the penalty looks at.
+    pub repeat_last_n: u32,
+}
+
+impl SamplingState {
+    /// Size in device memory.
+    pub const BYTES: u64 = 64;
+    /// The bytes a device sees.
+    pub fn to_bytes(self) -> [u8; 64] {
+        let mut out = [0; 64];
+        let [t, p, m, r] = [self.temperature, self.top_p, self.min_p, self.repeat_penalty].map(f32::to_le_bytes);
+        let [k, n] = [self.top_k, self.repeat_last_n].map(u32::to_le_bytes);
+        out.chunks_exact_mut(4).zip([t, k, p, m, r, n]).for_each(|(chunk, v)| chunk.copy_from_slice(&v));
+        out
+    }
+    /// Of the bytes a device sees; the rest doesn't matter.
+    pub fn from_bytes(bytes: &[u8; 64]) -> Self {
+        let word = |i: usize| [bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]];
+        Self {
+            temperature: f32::from_le_bytes(word(0)),
+            top_k: u32::from_le_bytes(word(1)),
+            top_p: f32::from_le_bytes(word(2)),
+            min_p: f32::from_le_bytes(word(3)),
+            repeat_penalty: f32::from_le_bytes(word(4)),
+            repeat_last_n: u32::from_le_bytes(word(5)),
+        }
+    }
+    /// Whether a device whose plan draws from up to `most` candidates makes this choice; of others the host reads the logits.
+    pub fn is_for_device(&self, most: u32) -> bool {
+        self.temperature == 0.0 || (1..=most).contains(&self.top_k)
+    }
+    /// Whether the choice is the plain arg-max.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0 && (self.repeat_penalty == 1.0 || self.repeat_penalty == 0.0)
+    }
+}
+
 /// How a kernel's work is spread. Fields that a skeleton has no use for are 1 (or 0 for `ssq_parts`).
 ///
 /// GEMV: a workgroup computes `tile` outputs for `tokens` tokens. `waves / k_waves` groups of waves take `rows_per_wave` rows at
@@ -55,7 +109,7 @@ impl StepState {
 /// Embed and Row: a workgroup computes `tile` elements of one token; a Row norm of the whole vector has `tile = n`.
 /// Heads: a workgroup computes `tile` heads of one token, one wave per head.
 /// Attend: `splits` workgroups per (KV head, token), `waves` waves each; the last one to finish combines.
-/// ArgMax: one workgroup per token.
+/// Choose: one workgroup per token; `tile` logits to a partial that it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Geometry {
     /// Lanes per wave (32 or 64).
@@ -108,7 +162,7 @@ impl KernelSpec {
             },
             FusedOp::Attend(a) => a.cache.heads * g.splits,
             FusedOp::Heads(h) => h.parts.iter().map(|p| p.heads.div_ceil(g.tile)).sum(),
-            FusedOp::ArgMax(_) => 1,
+            FusedOp::Choose(_) => 1,
         }
     }
 
@@ -128,6 +182,14 @@ impl KernelSpec {
         }
     }
 
+    /// Most of the likeliest tokens that a [`FusedOp::Choose`] can draw from ([`SamplingState::top_k`]); 0 for other ops.
+    pub fn most_candidates(&self) -> u32 {
+        const MOST: u32 = 128;
+        // The tiles of so many partials fit the workgroup's local memory.
+        const ROWS: u32 = 4096;
+        if matches!(self.op, FusedOp::Choose(_)) { MOST.min(ROWS / self.geometry.tile.max(1)) } else { 0 }
+    }
+
     /// Bytes of [`crate::fused::Role::Counters`]: one u32 per (token, KV head).
     pub fn counter_bytes(&self, tokens: u32) -> u64 {
         match &self.op {
@@ -144,15 +206,17 @@ pub enum Space {
     Weights,
     /// KV caches.
     Cache,
-    /// Rotation tables, state, tokens, counters, logits, ids: live all the time. Zeroed at load.
+    /// Rotation tables, state, tokens, sampling, counters, logits, ids: live all the time. Zeroed at load.
     Persistent,
+    /// Written by the device, read by the host while it works: the host's memory that the device can address. Zeroed at load.
+    Pinned,
     /// Values within a step; buffers share addresses when their lives don't overlap.
     Arena,
 }
 
 impl Space {
     /// All spaces.
-    pub const ALL: [Space; 4] = [Space::Weights, Space::Cache, Space::Persistent, Space::Arena];
+    pub const ALL: [Space; 5] = [Space::Weights, Space::Cache, Space::Persistent, Space::Pinned, Space::Arena];
 }
 
 /// What a buffer holds.
@@ -168,6 +232,12 @@ pub enum BufferKind {
     State,
     /// i32 `[ctx + 1]`.
     Tokens,
+    /// i32 `[ctx + 1]`: chosen ids by position, for the host.
+    Outbox,
+    /// [`SamplingState`].
+    Sampling,
+    /// f64 `[ctx + 1]`: the uniform number for the token chosen for each position.
+    Draws,
     /// f32 `[tokens, vocab]`.
     Logits,
     /// i32 `[tokens]`.
@@ -245,7 +315,7 @@ pub struct Program {
     pub launches: Vec<Launch>,
     /// Where the logits are.
     pub logits: Buffer,
-    /// Where the arg-max ids are.
+    /// Where the chosen ids are.
     pub ids: Buffer,
 }
 
@@ -291,6 +361,12 @@ pub struct Plan {
     pub state: Buffer,
     /// The token list's buffer.
     pub tokens: Buffer,
+    /// The outbox.
+    pub outbox: Buffer,
+    /// The buffer of [`SamplingState`].
+    pub sampling: Buffer,
+    /// The uniform numbers' buffer.
+    pub draws: Buffer,
 }
 
 impl Plan {
@@ -306,6 +382,12 @@ impl Plan {
             .max()
             .unwrap_or(0)
             .next_multiple_of(Self::ALIGN)
+    }
+
+    /// Most of the likeliest tokens that every program can draw from, see [`KernelSpec::most_candidates`].
+    pub fn most_candidates(&self) -> u32 {
+        let choices = self.kernels.values().filter(|k| matches!(k.op, FusedOp::Choose(_)));
+        choices.map(KernelSpec::most_candidates).min().unwrap_or(0)
     }
 
     /// The program of a kind.

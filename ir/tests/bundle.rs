@@ -34,6 +34,9 @@ fn plan(target: &str) -> Plan {
         programs: Vec::new(),
         state,
         tokens: state,
+        outbox: state,
+        sampling: state,
+        draws: state,
     }
 }
 

@@ -85,7 +85,7 @@ launch0 = "embed" Embed{vocab: 8, n: 64, dtype: Q8_0, finish: {raw, gain, q8, ss
 launch1 = "qk" Gemv{k: 64, input: Q8, deferred: {n: 64, eps: 1e-5}, segments: [{dtype: Q8_0, rows: 64}, {dtype: Q8_0, rows: 32, bias}, {dtype: Q8_0, rows: 32, bias}], tail: Separate([Store({style: Norm, dims: 32, head_dim: 32}), Append(_, {heads: 1, head_dim: 32, ctx: 16, kv: F16}), Append(_, {heads: 1, head_dim: 32, ctx: 16, kv: F16})])} (state, s1, s2, w2, w3, w4, w3, w4, rope0, s3, kv0, kv1) @0
 launch2 = "attn" Attend{heads: 2, cache: {heads: 1, head_dim: 32, ctx: 16, kv: F16}, scale: 0.5, finish: {q8}} (state, s3, kv0, kv1, s4, own, own) @0
 launch3 = "head" Gemv{k: 64, input: Q8, segments: [{dtype: Q8_0, rows: 8}], tail: Head} (state, s4, w0, s5, s6)
-launch4 = "argmax" ArgMax{n: 8, partials} (state, s6, tokens, s7)
+launch4 = "choose" Choose{n: 8, partials, advance} (state, s6, s5, tokens, s7, outbox, sampling, draws)
 logits s5
 ids s7
 "#;
@@ -119,6 +119,8 @@ fn fused_graphs() {
             "launch1 `qk`: rotated elements must be even and within a head",
         ),
         ("heads: 2, cache: {heads: 1", "heads: 3, cache: {heads: 2", "launch2 `attn`: KV heads must divide the query heads"),
+        ("fused Decode", "fused Prompt", "launch4 `choose`: the state is advanced by the last launch of the decode program only"),
+        ("tokens, s7, outbox", "tokens, s7, tokens", "launch4 `choose`: Outbox is tokens, not Outbox"),
         ("ids s7", "ids s9", "ids: s9 is not declared"),
         ("logits s5", "logits s6", "logits: the logits are f32"),
     ] {

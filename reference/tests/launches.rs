@@ -2,7 +2,7 @@
 
 use hipc_ir::dtype::{DType, KvType, Q8Layout, Real};
 use hipc_ir::fused::{
-    Access, ArgMax, Attend, CacheSpec, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, HeadPart, Heads, Input,
+    Access, Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, HeadPart, Heads, Input,
     QkPrologue, RopeSpec, Row, RowExpr, Segment, SegmentOut, Shape, Tail,
 };
 use hipc_ir::graph::{Act, RopeStyle};
@@ -54,7 +54,9 @@ fn operand(spec: &KernelSpec, access: Access, shape: Shape, tokens: usize, rng: 
     let parts = if access == Access::Read { spec.geometry.parts_in } else { spec.parts_out() } as usize;
     match shape {
         Shape::State => vec![0; 16],
-        Shape::Tokens => (0..=CTX).flat_map(|_| rng.random_range(0..VOCAB as i32).to_le_bytes()).collect(),
+        Shape::Sampling => vec![0; 64],
+        Shape::Draws => vec![0; 8 * (CTX as usize + 1)],
+        Shape::Tokens | Shape::Outbox => (0..=CTX).flat_map(|_| rng.random_range(0..VOCAB as i32).to_le_bytes()).collect(),
         Shape::Ids => vec![0xab; 4 * tokens],
         Shape::F32(n) => floats(n as usize * tokens, rng),
         Shape::Q8(n) => {
@@ -267,8 +269,8 @@ proptest! {
     }
 
     #[test]
-    fn arg_max(partials: bool, state in state(), seed: u64) {
-        compare(FusedOp::ArgMax(ArgMax { n: 64, partials }), 1, state, seed)?;
+    fn choose(partials: bool, advance: bool, state in state(), seed: u64) {
+        compare(FusedOp::Choose(Choose { n: 64, partials, advance }), 1, state, seed)?;
     }
 
     #[test]

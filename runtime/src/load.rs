@@ -24,6 +24,8 @@ pub struct Request {
     pub single_steps: bool,
     /// Print every launch.
     pub trace: bool,
+    /// Launch by launch where a device could take a whole step at once.
+    pub plain_launches: bool,
 }
 
 /// Why nothing could be loaded.
@@ -73,7 +75,10 @@ pub fn load(
         return Ok(Box::new(ExactEngine::new(graph, bundle.manifest().ctx as usize, weights, request.single_steps)?));
     }
     let loaded = load_backend(bundle, weights, request, listener)?;
-    Ok(Box::new(PlanEngine::new(loaded.backend, request.single_steps).trace(request.trace)))
+    let mut engine = PlanEngine::new(loaded.backend, request.single_steps).trace(request.trace);
+    let steps = engine.prepare()?;
+    listener.detail("steps", &steps);
+    Ok(Box::new(engine))
 }
 
 /// A plan on its device.
@@ -103,13 +108,16 @@ pub fn load_backend(
         Selected::Cpu(arch) => cpu(bundle.plan(&arch)?, weights, listener)?,
         Selected::Hip(runtime, device) => {
             let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
-            driver(HipDriver::new(&runtime, device.index)?, plan, code, &*weights, listener)?
+            driver(HipDriver::new(&runtime, device.index)?, plan, code, &*weights, request, listener)?
         }
         Selected::Cuda(runtime, device) => {
             let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
-            driver(CudaDriver::new(&runtime, device.index)?, plan, code, &*weights, listener)?
+            driver(CudaDriver::new(&runtime, device.index)?, plan, code, &*weights, request, listener)?
         }
-        Selected::Host => driver(HostLibrary::new(Order::default()), bundle.plan(HOST)?, bundle.code(HOST)?, &*weights, listener)?,
+        Selected::Host => {
+            let (plan, code) = (bundle.plan(HOST)?, bundle.code(HOST)?);
+            driver(HostLibrary::new(Order::default()), plan, code, &*weights, request, listener)?
+        }
     })
 }
 
@@ -135,17 +143,18 @@ fn driver<D: Driver + 'static>(
     plan: Plan,
     code: &[u8],
     weights: &dyn WeightSource,
+    request: Request,
     listener: &mut dyn Listener,
 ) -> Result<Loaded, DeviceError> {
     listener.detail("device", &driver.describe());
     listener.detail("memory", &planned(&plan));
     let planned = Space::ALL.iter().map(|&space| plan.space_bytes(space)).sum();
-    let (before, _) = driver.memory()?;
     let mut progress = |p| listener.progress(p);
     let mut backend = DriverBackend::new(driver, plan, code, weights, Placement::Planned, &mut progress)?;
-    let (after, total) = backend.driver_mut().memory()?;
-    let (before, after, total) = (bytes(before), bytes(after), bytes(total));
-    listener.detail("free", &format!("{before} before loading, {after} after it, of {total}"));
+    backend.use_graphs(!request.plain_launches);
+    let used = backend.memory_use()?;
+    let [own, driver, before, total] = [used.own, used.driver, used.before, used.total].map(bytes);
+    listener.detail("allocated", &format!("{own} by us, {driver} more by the driver; {before} of {total} were in use before"));
     Ok(Loaded { backend: Box::new(backend), planned })
 }
 

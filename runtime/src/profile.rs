@@ -88,20 +88,22 @@ pub struct Report {
 /// Measures; `tell` hears what is measured next.
 ///
 /// # Errors
-/// [`DeviceError`].
+/// [`DeviceError`]; the depth must lie within the context.
 pub fn profile(backend: &mut dyn Backend, options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Report, DeviceError> {
     let plan = backend.plan().clone();
     let index = plan.programs.iter().position(|p| p.kind == ProgramKind::Decode);
     let index = index.ok_or_else(|| DeviceError::Internal("the plan has no decode program".into()))?;
+    if options.depth >= plan.ctx {
+        return Err(DeviceError::Internal(format!("depth {} of a context of {}", options.depth, plan.ctx)));
+    }
     let launches = &plan.programs[index].launches;
-    let state = StepState { pos: options.depth as i32, n: 1, head_from: 0, reserved: 0 };
-    backend.write(plan.state, 0, &state.to_bytes())?;
+    let mut timer = Timer { backend, plan: &plan, program: index, depth: options.depth, repeat: options.repeat };
     tell("bandwidth");
-    let bandwidth = Bandwidth::new(&backend.read_memory(options.span, options.repeat.max(3))?);
+    let bandwidth = Bandwidth::new(&timer.backend.read_memory(options.span, options.repeat.max(3))?);
 
     tell("the whole step");
     let all: Vec<usize> = (0..launches.len()).collect();
-    let (step_us, graph) = time(backend, index, &all, options.repeat)?;
+    let (step_us, graph) = timer.time(&all)?;
     let mut kernels = Vec::new();
     let mut order: Vec<_> = launches.iter().map(|l| l.kernel).collect();
     let mut seen = std::collections::HashSet::new();
@@ -110,7 +112,7 @@ pub fn profile(backend: &mut dyn Backend, options: &Options, tell: &mut dyn FnMu
         let own: Vec<usize> = all.iter().copied().filter(|&i| launches[i].kernel == kernel).collect();
         let spec = &plan.kernels[kernel];
         tell(&spec.name);
-        let (pass, _) = time(backend, index, &own, options.repeat)?;
+        let (pass, _) = timer.time(&own)?;
         let n = own.len() as f64;
         let us = Spread { median: pass.median / n, min: pass.min / n, max: pass.max / n, count: pass.count };
         let sum = |f: &dyn Fn(usize) -> u64| own.iter().map(|&i| f(i)).sum::<u64>();
@@ -134,7 +136,7 @@ pub fn profile(backend: &mut dyn Backend, options: &Options, tell: &mut dyn FnMu
     }
     let sum_us = kernels.iter().map(|k| k.launches as f64 * k.us.median).sum::<f64>();
     Ok(Report {
-        device: backend.describe(),
+        device: timer.backend.describe(),
         arch: plan.target.clone(),
         depth: options.depth,
         predicted_at: LAUNCH_PREDICTED_AT.min(plan.ctx),
@@ -149,28 +151,46 @@ pub fn profile(backend: &mut dyn Backend, options: &Options, tell: &mut dyn FnMu
     })
 }
 
-/// µs of one pass over these launches, and whether it was a graph.
-fn time(backend: &mut dyn Backend, program: usize, launches: &[usize], repeat: u32) -> Result<(Spread, bool), DeviceError> {
-    let mut seconds = |passes: u32, times: u32| -> Result<(Vec<f64>, bool), DeviceError> {
-        let recording = backend.record_launches(program, launches, passes)?;
-        // Once beforehand: the first replay uploads the graph.
-        if times > 1 {
-            backend.replay(&recording)?;
-        }
+struct Timer<'a> {
+    backend: &'a mut dyn Backend,
+    plan: &'a Plan,
+    program: usize,
+    depth: u32,
+    repeat: u32,
+}
+
+impl Timer<'_> {
+    /// µs of one pass over these launches, and whether it was a graph.
+    fn time(&mut self, launches: &[usize]) -> Result<(Spread, bool), DeviceError> {
+        let first = self.seconds(launches, 1, 1)?.0[0].max(1e-9);
+        // Whoever chooses a token moves the state on by a position, which must stay within the context.
+        let all = &self.plan.programs[self.program].launches;
+        let chooses = launches.iter().any(|&i| matches!(self.plan.kernels[all[i].kernel].op, FusedOp::Choose(_)));
+        let room = if chooses { (self.plan.ctx - self.depth) as usize } else { usize::MAX };
+        let most = (MOST_LAUNCHES / launches.len().max(1)).clamp(1, room);
+        let passes = ((PASS_SECONDS / first).ceil() as usize).clamp(1, most) as u32;
+        let (all, graph) = self.seconds(launches, passes, self.repeat)?;
+        Ok((Spread::of(all.iter().map(|s| 1e6 * s)), graph))
+    }
+
+    /// Seconds of a pass, by so many passes in a row, measured so often.
+    fn seconds(&mut self, launches: &[usize], passes: u32, times: u32) -> Result<(Vec<f64>, bool), DeviceError> {
+        let recording = self.backend.record_launches(self.program, launches, passes)?;
+        let state = StepState { pos: self.depth as i32, n: 1, head_from: 0, reserved: 0 }.to_bytes();
         let mut all = Vec::with_capacity(times as usize);
-        for _ in 0..times {
-            let begin = backend.mark()?;
-            backend.replay(&recording)?;
-            let end = backend.mark()?;
-            all.push(backend.elapsed(&begin, &end)? / f64::from(passes));
+        // Once more beforehand: the first time brings the graph to the device.
+        for i in 0..=times {
+            self.backend.write(self.plan.state, 0, &state)?;
+            let begin = self.backend.mark()?;
+            self.backend.replay(&recording)?;
+            let end = self.backend.mark()?;
+            let seconds = self.backend.elapsed(&begin, &end)?;
+            if i > 0 {
+                all.push(seconds / f64::from(passes));
+            }
         }
         Ok((all, recording.is_graph()))
-    };
-    let first = seconds(1, 1)?.0[0].max(1e-9);
-    let most = (MOST_LAUNCHES / launches.len().max(1)).max(1);
-    let passes = ((PASS_SECONDS / first).ceil() as usize).clamp(1, most) as u32;
-    let (all, graph) = seconds(passes, repeat)?;
-    Ok((Spread::of(all.iter().map(|s| 1e6 * s)), graph))
+    }
 }
 
 /// Types and shapes of what a kernel reads: `Q4_K [4096 x 4096] + Q6_K [1024 x 4096]`.
@@ -187,7 +207,7 @@ fn shape(spec: &KernelSpec) -> String {
             parts.join(" + ")
         }
         FusedOp::Row(r) => format!("{}", r.n),
-        FusedOp::ArgMax(a) => format!("{}", a.n),
+        FusedOp::Choose(c) => format!("{}", c.n),
     }
 }
 
@@ -204,9 +224,4 @@ fn geometry(spec: &KernelSpec, grid: [u32; 3]) -> String {
     ];
     let parts = named.iter().filter(|(_, n)| *n > 1).map(|(name, n)| format!(", {name}{n}"));
     format!("{} x {} x {}{}", grid[0] * grid[1] * grid[2], g.waves, g.wave, parts.collect::<String>())
-}
-
-/// Whether the depth leaves room for the step.
-pub fn fits(plan: &Plan, depth: u32) -> bool {
-    depth < plan.ctx
 }

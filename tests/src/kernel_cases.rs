@@ -2,7 +2,7 @@
 
 use hipc_ir::dtype::{DType, KvType, Real};
 use hipc_ir::fused::{
-    ArgMax, Attend, CacheSpec, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, HeadPart, Heads, Input, QkPrologue,
+    Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, HeadPart, Heads, Input, QkPrologue,
     RopeSpec, Row, RowExpr, Segment, SegmentOut, Tail,
 };
 use hipc_ir::graph::{Act, RopeStyle};
@@ -66,7 +66,7 @@ pub fn small(wave: u32, tokens: u32) -> Vec<KernelSpec> {
     }
     mixed(wave, tokens, &mut cases);
     attention(wave, tokens, &mut cases);
-    others(wave, &mut cases);
+    others(wave, tokens, &mut cases);
     named(cases)
 }
 
@@ -192,7 +192,7 @@ fn attention(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)
     }
 }
 
-fn others(wave: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
+fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
     for (i, (what, n, tile, expr)) in [
         ("copy", 256, 128, RowExpr::Copy),
         ("add", 320, 128, RowExpr::Add),
@@ -225,7 +225,10 @@ fn others(wave: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
     cases.push(("heads".into(), FusedOp::Heads(Heads { parts }), geometry(wave, 4, 4)));
     let parts = vec![part(3, 80, None, rope(RopeStyle::Norm, 48, 80), HeadOut::Store)];
     cases.push(("heads_part".into(), FusedOp::Heads(Heads { parts }), geometry(wave, 2, 2)));
-    let argmax = |partials| FusedOp::ArgMax(ArgMax { n: 323, partials });
-    cases.push(("argmax_partials".into(), argmax(true), Geometry { parts_in: 41, ..geometry(wave, 2, 1) }));
-    cases.push(("argmax_logits".into(), argmax(false), geometry(wave, 4, 1)));
+    let choose = |partials, advance| FusedOp::Choose(Choose { n: 323, partials, advance });
+    cases.push(("choose_partials".into(), choose(true, false), Geometry { parts_in: 41, ..geometry(wave, 2, 8) }));
+    if tokens == 1 {
+        cases.push(("choose_advance".into(), choose(true, true), Geometry { parts_in: 41, ..geometry(wave, 8, 8) }));
+    }
+    cases.push(("choose_logits".into(), choose(false, false), geometry(wave, 4, 1)));
 }

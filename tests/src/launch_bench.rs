@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use hipc_ir::dtype::{DType, KvType, Q8Layout};
 use hipc_ir::fused::{Access, FusedOp, Param, Role, Shape};
-use hipc_ir::plan::{KernelSpec, StepState};
+use hipc_ir::plan::{KernelSpec, SamplingState, StepState};
 use hipc_reference::blocks::quantize;
 use hipc_reference::launch::{Finding, check};
 use hipfire_run::device::{DeviceError, DevicePtr, Driver, KernelLaunch};
@@ -135,7 +135,9 @@ fn operand(spec: &KernelSpec, p: &Param, tokens: u32, ctx: u32, random: &mut Ran
     let only_written = p.access == Access::Write;
     match p.shape {
         Shape::State => vec![0; StepState::BYTES as usize],
-        Shape::Tokens => {
+        Shape::Sampling => vec![0; SamplingState::BYTES as usize],
+        Shape::Draws => (0..=ctx).flat_map(|_| f64::from(random.unit()).to_le_bytes()).collect(),
+        Shape::Tokens | Shape::Outbox => {
             let vocab = if let FusedOp::Embed(e) = &spec.op { e.vocab } else { 1 << 15 };
             (0..=ctx).flat_map(|_| random.below(vocab).to_le_bytes()).collect()
         }
@@ -157,7 +159,7 @@ fn operand(spec: &KernelSpec, p: &Param, tokens: u32, ctx: u32, random: &mut Ran
         Shape::Partials if only_written => vec![UNTOUCHED; 8 * size(parts)],
         Shape::Partials => {
             // Every part has the arg-max of its own rows.
-            let n = if let FusedOp::ArgMax(a) = &spec.op { a.n } else { parts };
+            let n = if let FusedOp::Choose(a) = &spec.op { a.n } else { parts };
             let rows = n.div_ceil(parts);
             let pair = |i: usize| {
                 let index = ((i as u32 % parts) * rows + random.below(rows)).min(n - 1);

@@ -37,6 +37,7 @@ using i32 = int;
 using u32 = unsigned int;
 using u64 = unsigned long long;
 using f32 = float;
+using f64 = double;
 using f16 = _Float16;
 using u32x2 = u32 __attribute__((ext_vector_type(2)));
 using u32x4 = u32 __attribute__((ext_vector_type(4)));

@@ -43,9 +43,12 @@ fn home(kind: BufferKind) -> Space {
         BufferKind::Rope(_)
         | BufferKind::State
         | BufferKind::Tokens
+        | BufferKind::Sampling
+        | BufferKind::Draws
         | BufferKind::Logits
         | BufferKind::Ids
         | BufferKind::Counters => Space::Persistent,
+        BufferKind::Outbox => Space::Pinned,
         BufferKind::F32(_) | BufferKind::Q8(_) | BufferKind::Ssq(_) | BufferKind::Partials(_) | BufferKind::Scratch => {
             Space::Arena
         }
@@ -82,7 +85,9 @@ fn filled_bytes(plan: &Plan, kind: BufferKind) -> Option<u64> {
         BufferKind::Cache(c) => product(&[plan.caches[c].heads, plan.ctx, plan.caches[c].head_dim, plan.kv.bytes()]),
         BufferKind::State => Some(4 * 4),
         // One more than positions: the id behind the last.
-        BufferKind::Tokens => Some(4 * (u64::from(plan.ctx) + 1)),
+        BufferKind::Tokens | BufferKind::Outbox => Some(4 * (u64::from(plan.ctx) + 1)),
+        BufferKind::Sampling => Some(64),
+        BufferKind::Draws => Some(8 * (u64::from(plan.ctx) + 1)),
         _ => return None,
     };
     Some(bytes.unwrap_or(u64::MAX))
@@ -113,6 +118,9 @@ fn model(plan: &Plan) -> Vec<CheckError> {
     let own = [
         (plan.buffers[plan.state].kind == BufferKind::State, "the state's buffer holds something else"),
         (plan.buffers[plan.tokens].kind == BufferKind::Tokens, "the token list's buffer holds something else"),
+        (plan.buffers[plan.outbox].kind == BufferKind::Outbox, "the outbox's buffer holds something else"),
+        (plan.buffers[plan.sampling].kind == BufferKind::Sampling, "the sampling's buffer holds something else"),
+        (plan.buffers[plan.draws].kind == BufferKind::Draws, "the draws' buffer holds something else"),
     ];
     declaration(&"plan", &own, &mut faults);
     faults
@@ -152,7 +160,7 @@ fn duplicates(plan: &Plan) -> impl Iterator<Item = CheckError> {
 /// Overlapping buffers of the allocations where everything lives all the time.
 fn overlaps(plan: &Plan) -> Vec<CheckError> {
     let mut faults = Vec::new();
-    for space in [Space::Weights, Space::Cache, Space::Persistent] {
+    for space in [Space::Weights, Space::Cache, Space::Persistent, Space::Pinned] {
         let mut ranges: BTreeSet<_> = BTreeSet::new();
         for (buffer, decl) in plan.buffers.iter().filter(|(_, d)| d.space == space && d.bytes > 0) {
             ranges.insert((decl.offset, end(decl).unwrap_or(u64::MAX), buffer));

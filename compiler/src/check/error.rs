@@ -208,7 +208,7 @@ pub enum CheckError {
         at: Site,
         /// The buffer.
         buffer: Buffer,
-        /// `parts` or `parts of a vector of`.
+        /// `parts`, `parts of a vector of` or `values in a part`.
         what: &'static str,
         /// What the reader takes it for.
         reader: u32,

@@ -42,8 +42,8 @@ struct Written {
     launch: usize,
     /// Through which buffer.
     buffer: Buffer,
-    /// Partial results: how many per token, and of a vector of which length.
-    parts: (u32, u32),
+    /// Partial results: how many per token, of a vector of which length, of how many values each.
+    parts: (u32, u32, u32),
 }
 
 /// Ranges that don't overlap, by space and start: end, and what was written.
@@ -126,7 +126,8 @@ impl Walk<'_> {
             match (param.shape, param.access) {
                 (Shape::Cache(_), Access::Update) => self.append(at, buffer),
                 (_, Access::Write) => {
-                    let parts = (u32::try_from(parts(spec)).unwrap_or(u32::MAX), result_length(&spec.op).unwrap_or(0));
+                    let length = result_length(&spec.op).unwrap_or(0);
+                    let parts = (u32::try_from(parts(spec)).unwrap_or(u32::MAX), length, spec.geometry.tile);
                     let range = self.range(spec, &param, buffer);
                     self.memory.write(self.plan.buffers[buffer].space, range, Written { launch: at.launch, buffer, parts });
                 }
@@ -174,12 +175,15 @@ impl Walk<'_> {
     fn partials(&mut self, at: Site, spec: &KernelSpec, buffer: Buffer, by: Written) {
         let length = match &spec.op {
             FusedOp::Gemv(Gemv { deferred: Some(d), .. }) | FusedOp::Row(Row { expr: RowExpr::Scale(d), .. }) => d.n,
-            FusedOp::ArgMax(a) => a.n,
+            FusedOp::Choose(c) => c.n,
             _ => by.parts.1,
         };
-        for (what, reader, writer) in
-            [("parts:", spec.geometry.parts_in, by.parts.0), ("parts of a vector of", length, by.parts.1)]
-        {
+        let tile = if matches!(spec.op, FusedOp::Choose(_)) { spec.geometry.tile } else { by.parts.2 };
+        for (what, reader, writer) in [
+            ("parts:", spec.geometry.parts_in, by.parts.0),
+            ("parts of a vector of", length, by.parts.1),
+            ("values in a part:", tile, by.parts.2),
+        ] {
             if reader != writer {
                 self.faults.push(CheckError::Partials { at: at.clone(), buffer, what, reader, by: by.launch, writer });
             }
@@ -231,6 +235,9 @@ fn is_value(plan: &Plan, buffer: Buffer) -> bool {
         | BufferKind::Cache(_)
         | BufferKind::State
         | BufferKind::Tokens
+        | BufferKind::Outbox
+        | BufferKind::Sampling
+        | BufferKind::Draws
         | BufferKind::Counters => false,
     }
 }
@@ -253,7 +260,7 @@ mod tests {
         for launch in 0..2000 {
             let (start, length) = (next(64), next(12));
             let range = start..(start + length).min(64);
-            let written = Written { launch, buffer: Buffer::new(next(3) as usize), parts: (0, 0) };
+            let written = Written { launch, buffer: Buffer::new(next(3) as usize), parts: (0, 0, 0) };
             if next(2) == 0 {
                 memory.write(Space::Arena, range.clone(), written);
                 range.for_each(|i| bytes[i as usize] = Some(written));

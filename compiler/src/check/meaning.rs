@@ -73,6 +73,9 @@ fn bind(plan: &Plan, launch: &Launch, meant: &FusedLaunch, held: &mut Held) -> O
         let holds = match operand {
             Operand::State => buffer == plan.state,
             Operand::Tokens => buffer == plan.tokens,
+            Operand::Outbox => buffer == plan.outbox,
+            Operand::Sampling => buffer == plan.sampling,
+            Operand::Draws => buffer == plan.draws,
             Operand::Weight(w) => kind == BufferKind::Weight(w),
             Operand::Rope(r) => kind == BufferKind::Rope(r),
             Operand::Cache(c) => kind == BufferKind::Cache(c),

@@ -44,11 +44,15 @@ fn one(plan: &Plan, program: &Program, at: &Site, launch: &Launch, faults: &mut 
     let threads = u64::from(spec.geometry.wave) * u64::from(spec.geometry.waves);
     let [k, v] = attended(plan, spec, &launch.args).map(|c| c.map(|c| &plan.caches[c]));
     let prologue = matches!(&spec.op, FusedOp::Attend(a) if a.prologue.is_some());
+    let advance = matches!(&spec.op, FusedOp::Choose(c) if c.advance);
+    let one = program.tokens == 1 && program.kind == ProgramKind::Decode;
+    let last = at.launch + 1 == program.launches.len();
     let rules = [
         // The dispatch packet counts work-items of x in 32 bits; HIP allows 65,535 workgroups along y.
         (expected[0].checked_mul(threads).is_some_and(|t| t <= u32::MAX.into()), "the grid has more than 2^32 − 1 threads"),
         (groups <= 65_535, "the grid has more than 65,535 groups of tokens"),
-        (!prologue || (program.tokens == 1 && program.kind == ProgramKind::Decode), "a prologue of q and k is for one token"),
+        (!prologue || one, "a prologue of q and k is for one token"),
+        (!advance || (one && last), "the state is advanced before the end of a decode step"),
         (
             k.is_none_or(|k| k.kind == CacheKind::K) && v.is_none_or(|v| v.kind == CacheKind::V),
             "K is read from V's cache, or V from K's",
@@ -109,6 +113,9 @@ pub(super) fn bytes_touched(plan: &Plan, spec: &KernelSpec, tokens: u32, param: 
         }
         (Shape::State, BufferKind::State) => (buffer == plan.state, 16),
         (Shape::Tokens, BufferKind::Tokens) => (buffer == plan.tokens, 4 * (u64::from(plan.ctx) + 1)),
+        (Shape::Outbox, BufferKind::Outbox) => (buffer == plan.outbox, 4 * (u64::from(plan.ctx) + 1)),
+        (Shape::Sampling, BufferKind::Sampling) => (buffer == plan.sampling, 64),
+        (Shape::Draws, BufferKind::Draws) => (buffer == plan.draws, 8 * (u64::from(plan.ctx) + 1)),
         // Per token, query head and split: maximum, sum and weighted values. One split needs no combination.
         (Shape::Scratch, BufferKind::Scratch) => {
             let a = attend.filter(|_| g.splits > 1);

@@ -7,7 +7,7 @@ use super::error::{CheckError, kernel_fault};
 use hipc_ir::Real;
 use hipc_ir::dtype::DType;
 use hipc_ir::fused::{
-    ArgMax, Attend, CacheSpec, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, Heads, Input, RopeSpec, Row, RowExpr,
+    Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, Heads, Input, RopeSpec, Row, RowExpr,
     SegmentOut, Tail,
 };
 use hipc_ir::plan::Plan;
@@ -23,7 +23,7 @@ pub(super) fn faults(plan: &Plan) -> Vec<CheckError> {
         FusedOp::Attend(a) => attend(a),
         FusedOp::Heads(h) => heads(h),
         FusedOp::Row(r) => row(r),
-        FusedOp::ArgMax(a) => arg_max(a),
+        FusedOp::Choose(c) => choose(c),
     };
     plan.kernels.iter().flat_map(|(k, spec)| of(&spec.op).into_iter().map(move |rule| kernel_fault(plan, k, rule))).collect()
 }
@@ -165,6 +165,6 @@ fn row(r: &Row) -> Vec<&'static str> {
     broken(&rules).chain(finish(r.finish, r.n)).collect()
 }
 
-fn arg_max(a: &ArgMax) -> Vec<&'static str> {
-    broken(&[(a.n > 0, "there are no logits")]).collect()
+fn choose(c: &Choose) -> Vec<&'static str> {
+    broken(&[(c.n > 0, "there are no logits")]).collect()
 }

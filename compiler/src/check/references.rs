@@ -15,6 +15,9 @@ pub(super) fn faults(plan: &Plan) -> Vec<CheckError> {
     let is_buffer = |b: Buffer| plan.buffers.is_valid(b);
     require(is_buffer(plan.state), &"the plan's state", &plan.state);
     require(is_buffer(plan.tokens), &"the plan's token list", &plan.tokens);
+    require(is_buffer(plan.outbox), &"the plan's outbox", &plan.outbox);
+    require(is_buffer(plan.sampling), &"the plan's sampling", &plan.sampling);
+    require(is_buffer(plan.draws), &"the plan's draws", &plan.draws);
     for (rope, decl) in &plan.ropes {
         if let Some(factors) = decl.factors {
             require(plan.weights.is_valid(factors), &rope, &factors);

@@ -418,7 +418,7 @@ pub fn bound_operands(choice: &Choice) -> impl Iterator<Item = (Role, Id)> + '_ 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hipc_ir::fused::ArgMax;
+    use hipc_ir::fused::Choose;
     use rand::{Rng, RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -439,7 +439,7 @@ mod tests {
             for (_, at, _) in &results {
                 menu.gives[*at].push(menu.choices.len());
             }
-            let op = Arc::new(FusedOp::ArgMax(ArgMax { n: 1, partials: false }));
+            let op = Arc::new(FusedOp::Choose(Choose { n: 1, partials: false, advance: false }));
             let (launch, children) = (Id::from(menu.choices.len()), Vec::new());
             menu.choices.push(Choice {
                 op,

@@ -241,11 +241,11 @@ impl Analysis<Lang> for Types {
 }
 
 /// The operands that are children of a launch, in the order of the kernel's arguments: what is read of the model or of earlier
-/// launches. Step state, the token list that arg-max extends, and a launch's own scratch are no values.
+/// launches. Step state, the token list that a choice extends, what else a choice takes, and a launch's own scratch are no values.
 pub fn operands(op: &FusedOp) -> Vec<Param> {
     let mut params = op.params();
     params.retain(|p| match p.role {
-        Role::State | Role::Scratch | Role::Counters => false,
+        Role::State | Role::Outbox | Role::Sampling | Role::Draws | Role::Scratch | Role::Counters => false,
         Role::Tokens => p.access == Access::Read,
         _ => p.access != Access::Write,
     });
@@ -256,7 +256,7 @@ pub fn operands(op: &FusedOp) -> Vec<Param> {
 pub fn results(op: &FusedOp) -> Vec<Param> {
     let mut params = op.params();
     params.retain(|p| match p.role {
-        Role::Scratch | Role::Counters | Role::Tokens => false,
+        Role::State | Role::Outbox | Role::Scratch | Role::Counters | Role::Tokens => false,
         _ => p.access != Access::Read,
     });
     params

@@ -34,6 +34,7 @@ pub struct Lowered {
 }
 
 struct Lowering {
+    kind: ProgramKind,
     slots: PrimaryMap<Slot, Shape>,
     launches: PrimaryMap<LaunchRef, FusedLaunch>,
     values: HashMap<Value, Operand>,
@@ -48,7 +49,7 @@ pub fn lower(
     menus: &[Menu],
     chosen: &[Chosen],
 ) -> Result<Lowered, LowerError> {
-    let mut l = Lowering { slots: PrimaryMap::new(), launches: PrimaryMap::new(), values: HashMap::new() };
+    let mut l = Lowering { kind, slots: PrimaryMap::new(), launches: PrimaryMap::new(), values: HashMap::new() };
     let mut crossing: Vec<Option<Operand>> = Vec::new();
     let mut by_region = Vec::new();
     for (i, (region, chosen)) in regions.regions.iter().zip(chosen).enumerate() {
@@ -95,12 +96,19 @@ impl Lowering {
             }
         }
         for (choice, roles) in in_order(index, saturated, menu, chosen)? {
-            let op = without_results(&choice.op, |role| !roles.contains(&role));
+            let mut op = without_results(&choice.op, |role| !roles.contains(&role));
+            if let FusedOp::Choose(c) = &mut op {
+                // It reads what everything else leads to, so it comes last.
+                c.advance = self.kind == ProgramKind::Decode;
+            }
             let mut args = Vec::new();
             for param in op.params() {
                 let operand = match param.role {
                     Role::State => Operand::State,
                     Role::Tokens => Operand::Tokens,
+                    Role::Outbox => Operand::Outbox,
+                    Role::Sampling => Operand::Sampling,
+                    Role::Draws => Operand::Draws,
                     Role::Scratch | Role::Counters => Operand::Own,
                     _ if param.access == Access::Write => Operand::Slot(self.slots.push(param.shape)),
                     role => {
@@ -231,8 +239,8 @@ fn labels(launches: &PrimaryMap<LaunchRef, FusedLaunch>) -> Vec<String> {
             }
         }
     }
-    let arg_max = launches.values().filter(|l| matches!(l.op, FusedOp::ArgMax(_)));
-    let feeds_arg_max: BTreeSet<LaunchRef> = arg_max.flat_map(sources).collect();
+    let choices = launches.values().filter(|l| matches!(l.op, FusedOp::Choose(_)));
+    let feeds_choice: BTreeSet<LaunchRef> = choices.flat_map(sources).collect();
     let reads = |l: &FusedLaunch, wanted: &dyn Fn(&FusedOp) -> bool| {
         let mut queue = sources(l);
         let mut seen = BTreeSet::new();
@@ -253,7 +261,7 @@ fn labels(launches: &PrimaryMap<LaunchRef, FusedLaunch>) -> Vec<String> {
     let label = |launch: LaunchRef, l: &FusedLaunch| match &l.op {
         FusedOp::Embed(_) => "embed",
         FusedOp::Attend(_) => "attn",
-        FusedOp::ArgMax(_) => "argmax",
+        FusedOp::Choose(_) => "choose",
         FusedOp::Heads(_) => "heads",
         FusedOp::Row(r) => match r.expr {
             RowExpr::Copy if r.finish.q8 => "quantize",
@@ -270,7 +278,7 @@ fn labels(launches: &PrimaryMap<LaunchRef, FusedLaunch>) -> Vec<String> {
             Tail::Head => "head",
             Tail::Vector { combine: Combine::Gated(_), .. } => "gate_up",
             Tail::Vector { combine: Combine::Act(_), .. } => "up",
-            _ if feeds_arg_max.contains(&launch) => "head",
+            _ if feeds_choice.contains(&launch) => "head",
             _ if feeds_attention.contains(&launch) => "qkv",
             _ if reads(l, &|op| matches!(op, FusedOp::Attend(_))) => "o",
             _ if reads(l, &activates) => "down",

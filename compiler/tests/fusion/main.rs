@@ -29,7 +29,7 @@ fn labels(graph: &FusedGraph, layer: Option<u32>) -> Vec<&str> {
 }
 
 fn assert_five(graph: &FusedGraph, model: &Dense, target: &Target) {
-    assert_eq!(labels(graph, None), ["embed", "head", "argmax"], "{target}");
+    assert_eq!(labels(graph, None), ["embed", "head", "choose"], "{target}");
     for layer in 0..model.layers {
         assert_eq!(labels(graph, Some(layer)), ["qkv", "attn", "o", "gate_up", "down"], "layer {layer} on {target}");
     }

@@ -159,8 +159,8 @@ impl Oracle {
             FusedOp::Attend(a) => self.attend(a, given, &mut out),
             FusedOp::Heads(h) => heads(h, given, &mut out),
             FusedOp::Row(r) => self.finish(r.finish, row(r, given), given, &mut out),
-            FusedOp::ArgMax(a) => {
-                let index = if a.partials { given[&Role::Partials].0.index() } else { arg_max(v(Role::Logits)) };
+            FusedOp::Choose(c) => {
+                let index = if c.partials { given[&Role::Partials].0.index() } else { arg_max(v(Role::Logits)) };
                 out.insert(Role::Ids, V::Index(index));
             }
         }

@@ -48,6 +48,9 @@ pub fn run(plan: &Plan) -> Option<Outcome> {
             }
             BufferKind::Tokens => ("tokens".into(), "tokens".into()),
             BufferKind::State => ("state".into(), "state".into()),
+            BufferKind::Outbox => ("outbox".into(), "outbox".into()),
+            BufferKind::Sampling => ("sampling".into(), "sampling".into()),
+            BufferKind::Draws => ("draws".into(), "draws".into()),
             BufferKind::Counters => ("zero".into(), "counters".into()),
             _ => continue,
         };
@@ -159,6 +162,9 @@ fn place(plan: &Plan, spec: &KernelSpec, tokens: u32, param: &Param, buffer: Buf
         Shape::Cache(c) => (c.bytes(), format!("{} {} {} {:?}", c.heads, c.head_dim, c.ctx, c.kv)),
         Shape::State => (16, "state".into()),
         Shape::Tokens => (4 * (u64::from(plan.ctx) + 1), "tokens".into()),
+        Shape::Outbox => (4 * (u64::from(plan.ctx) + 1), "outbox".into()),
+        Shape::Sampling => (64, "sampling".into()),
+        Shape::Draws => (8 * (u64::from(plan.ctx) + 1), "draws".into()),
         Shape::Scratch => (spec.scratch_bytes(tokens), format!("scratch of {buffer}")),
         Shape::Counters => (spec.counter_bytes(tokens), "counters".into()),
     })
@@ -175,7 +181,7 @@ fn covers(spec: &KernelSpec, tokens: u32, grid: [u32; 3]) -> bool {
         FusedOp::Row(r) => tiles(&[r.n]),
         FusedOp::Heads(h) => tiles(&h.parts.iter().map(|p| p.heads).collect::<Vec<_>>()),
         FusedOp::Attend(a) => u64::from(a.cache.heads * g.splits),
-        FusedOp::ArgMax(_) => 1,
+        FusedOp::Choose(_) => 1,
     };
     let each = u64::from(g.tokens);
     x == wanted && z == 1 && y * each >= tokens.into() && (y - 1) * each < tokens.into()

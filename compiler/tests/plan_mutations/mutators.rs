@@ -110,7 +110,15 @@ pub const MUTATORS: &[(&str, Mutator)] = &[
     ("dangling state or result", |p, r| {
         let b = dangling(r, p.buffers.len());
         let program = &mut p.programs[0];
-        **r.change(&mut [&mut p.state, &mut p.tokens, &mut program.logits, &mut program.ids]) = b;
+        **r.change(&mut [
+            &mut p.state,
+            &mut p.tokens,
+            &mut p.outbox,
+            &mut p.sampling,
+            &mut p.draws,
+            &mut program.logits,
+            &mut program.ids,
+        ]) = b;
     }),
     // Launches.
     ("launch dropped", |p, r| {

@@ -23,6 +23,9 @@ impl fmt::Display for Operand {
         match self {
             Operand::State => f.write_str("state"),
             Operand::Tokens => f.write_str("tokens"),
+            Operand::Outbox => f.write_str("outbox"),
+            Operand::Sampling => f.write_str("sampling"),
+            Operand::Draws => f.write_str("draws"),
             Operand::Weight(w) => w.fmt(f),
             Operand::Rope(r) => r.fmt(f),
             Operand::Cache(c) => c.fmt(f),
@@ -43,8 +46,14 @@ fn operand(c: &mut Cursor) -> Result<Operand, String> {
             let operand = match word {
                 "state" => Operand::State,
                 "tokens" => Operand::Tokens,
+                "outbox" => Operand::Outbox,
+                "sampling" => Operand::Sampling,
+                "draws" => Operand::Draws,
                 "own" => Operand::Own,
-                _ => return Err(format!("`{word}` is no operand; there are state, tokens, own, wN, ropeN, kvN, sN")),
+                _ => {
+                    let known = "state, tokens, outbox, sampling, draws, own, wN, ropeN, kvN, sN";
+                    return Err(format!("`{word}` is no operand; there are {known}"));
+                }
             };
             c.expect(word)?;
             operand

@@ -11,6 +11,9 @@
 //! launch k0 (b0, b1, b12) grid (16, 1, 1) "embed" cost {read: 148, written: 1024, flops: 512, ns: 4321}
 //! state b0
 //! tokens b1
+//! outbox b2
+//! sampling b3
+//! draws b4
 //! ```
 
 use super::read::Cursor;
@@ -110,7 +113,8 @@ impl fmt::Display for Plan {
             writeln!(f, "program {}", attributes(&ProgramHead { kind, tokens, logits, ids }))?;
             launches.iter().try_for_each(|l| write_launch(f, l))?;
         }
-        writeln!(f, "state {}\ntokens {}", self.state, self.tokens)
+        let Self { state, tokens, outbox, sampling, draws, .. } = self;
+        writeln!(f, "state {state}\ntokens {tokens}\noutbox {outbox}\nsampling {sampling}\ndraws {draws}")
     }
 }
 
@@ -133,9 +137,26 @@ impl FromStr for Plan {
             }
             programs.push(Program { kind, tokens, launches, logits, ids });
         }
-        let state = lines.take(|c| c.expect("state").and_then(|()| c.entity("b")))?;
-        let tokens = lines.take(|c| c.expect("tokens").and_then(|()| c.entity("b")))?;
+        let mut own = |name| lines.take(|c| c.expect(name).and_then(|()| c.entity("b")));
+        let (state, tokens, outbox) = (own("state")?, own("tokens")?, own("outbox")?);
+        let (sampling, draws) = (own("sampling")?, own("draws")?);
         lines.finish()?;
-        Ok(Plan { target, model, ctx, kv, weights, ropes, caches, buffers, kernels, programs, state, tokens })
+        Ok(Plan {
+            target,
+            model,
+            ctx,
+            kv,
+            weights,
+            ropes,
+            caches,
+            buffers,
+            kernels,
+            programs,
+            state,
+            tokens,
+            outbox,
+            sampling,
+            draws,
+        })
     }
 }

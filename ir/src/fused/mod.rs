@@ -271,14 +271,20 @@ pub struct Row {
     pub finish: Finish,
 }
 
-/// Arg-max of the logits for tokens `≥ state.head_from`; the lowest index wins ties. Writes the id per token, and the last
-/// token's id also to `tokens[state.pos + state.n]`, where the next step's embedding finds it.
+/// The choice of the next token, for tokens `≥ state.head_from`: an id per token. The last token's id is also written to
+/// `tokens[state.pos + state.n]`, where the next step's embedding finds it, and to the same place of the outbox.
+///
+/// It is the arg-max (the lowest index wins ties), but for the last token where [`crate::plan::SamplingState`] asks for more:
+/// then the logits go through the sampler's chain, and the uniform number is `draws[state.pos + state.n]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ArgMax {
+pub struct Choose {
     /// Length of the logits.
     pub n: u32,
-    /// Whether partials of the head launch are read, or the logits themselves.
+    /// Whether partials of the head launch are read besides the logits.
     pub partials: bool,
+    /// Whether the state becomes that of the next step, `{pos: pos + n, n: 1, head_from: 0}`, so that steps can follow each
+    /// other without the host. Only in the decode program, whose last launch this is.
+    pub advance: bool,
 }
 
 /// What one launch computes.
@@ -294,8 +300,8 @@ pub enum FusedOp {
     Heads(Heads),
     /// Element-wise work.
     Row(Row),
-    /// Arg-max.
-    ArgMax(ArgMax),
+    /// Choice of the next token.
+    Choose(Choose),
 }
 
 /// What an operand of a launch is bound to.
@@ -305,6 +311,12 @@ pub enum Operand {
     State,
     /// Token list.
     Tokens,
+    /// Chosen ids for the host.
+    Outbox,
+    /// How to sample.
+    Sampling,
+    /// Uniform numbers to sample with.
+    Draws,
     /// A weight.
     Weight(Weight),
     /// A rotation table.

@@ -57,8 +57,14 @@ pub enum Role {
     Logits,
     /// Arg-max partials.
     Partials,
-    /// Arg-max ids written, i32 `[tokens]`.
+    /// Chosen ids written, i32 `[tokens]`.
     Ids,
+    /// Chosen ids by position, for the host, i32.
+    Outbox,
+    /// How to sample, see [`crate::plan::SamplingState`].
+    Sampling,
+    /// Uniform numbers in 0 … 1 by position, f64.
+    Draws,
     /// Memory for the launch's own partial results; its contents mean nothing outside.
     Scratch,
     /// Zero between launches: counters of finished workgroups, u32.
@@ -72,7 +78,7 @@ pub enum Access {
     Read,
     /// Written completely (for the chunk's tokens) without being read.
     Write,
-    /// Read, and written in part: caches, the token list, counters.
+    /// Read or kept, and written in part: caches, the token list, the outbox, counters, the state.
     Update,
 }
 
@@ -106,6 +112,12 @@ pub enum Shape {
     State,
     /// i32 `[ctx + 1]`.
     Tokens,
+    /// i32 `[ctx + 1]`.
+    Outbox,
+    /// [`crate::plan::SamplingState`].
+    Sampling,
+    /// f64 `[ctx + 1]`.
+    Draws,
     /// Sized by the geometry.
     Scratch,
     /// Sized by the geometry.
@@ -168,7 +180,8 @@ impl FusedOp {
     /// A rotation table appears at most once per launch (all segments share it). `State` always comes first.
     pub fn params(&self) -> Vec<Param> {
         let mut p = Params(Vec::new());
-        p.read(Role::State, Shape::State);
+        let advance = matches!(self, FusedOp::Choose(c) if c.advance);
+        p.add(Role::State, if advance { Access::Update } else { Access::Read }, Shape::State);
         match self {
             FusedOp::Embed(e) => {
                 p.read(Role::Tokens, Shape::Tokens);
@@ -225,14 +238,16 @@ impl FusedOp {
                 }
                 p.finish(r.finish, r.n);
             }
-            FusedOp::ArgMax(a) => {
-                if a.partials {
+            FusedOp::Choose(c) => {
+                if c.partials {
                     p.read(Role::Partials, Shape::Partials);
-                } else {
-                    p.read(Role::Logits, Shape::F32(a.n));
                 }
+                p.read(Role::Logits, Shape::F32(c.n));
                 p.add(Role::Tokens, Access::Update, Shape::Tokens);
                 p.write(Role::Ids, Shape::Ids);
+                p.add(Role::Outbox, Access::Update, Shape::Outbox);
+                p.read(Role::Sampling, Shape::Sampling);
+                p.read(Role::Draws, Shape::Draws);
             }
         }
         p.0

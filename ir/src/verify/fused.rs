@@ -24,6 +24,10 @@ pub fn fused(fused: &FusedGraph, graph: &Graph) -> Result<(), VerifyError> {
                 "keys are appended by attention in the decode program only",
             )?;
         }
+        if let FusedOp::Choose(c) = &launch.op {
+            let last = fused.kind == ProgramKind::Decode && Some(index) == fused.launches.last().map(|(last, _)| last);
+            rule(&at, !c.advance || last, "the state is advanced by the last launch of the decode program only")?;
+        }
         let params = launch.op.params();
         if params.len() != launch.args.len() {
             return Err(VerifyError::Arity { at, expected: params.len(), found: launch.args.len() });
@@ -71,7 +75,7 @@ fn check_order(
                 return Err(VerifyError::Written { value: slot.to_string(), times: 2 });
             }
             Operand::Cache(c) if !appended.insert(c) => return Err(VerifyError::Written { value: c.to_string(), times: 2 }),
-            Operand::State | Operand::Weight(_) | Operand::Rope(_) => {
+            Operand::Sampling | Operand::Draws | Operand::Weight(_) | Operand::Rope(_) => {
                 return Err(VerifyError::Rule {
                     at: format!("{at}, {:?}", param.role),
                     rule: format!("{operand} can't be written"),
@@ -87,9 +91,12 @@ fn check_order(
 fn check_operand(at: &str, fused: &FusedGraph, graph: &Graph, param: &Param, operand: Operand) -> Result<(), VerifyError> {
     let undeclared = || VerifyError::Undeclared { at: at.to_owned(), reference: operand.to_string() };
     let fits = match (operand, param.shape) {
-        (Operand::State, Shape::State) | (Operand::Tokens, Shape::Tokens) | (Operand::Own, Shape::Scratch | Shape::Counters) => {
-            true
-        }
+        (Operand::State, Shape::State)
+        | (Operand::Tokens, Shape::Tokens)
+        | (Operand::Outbox, Shape::Outbox)
+        | (Operand::Sampling, Shape::Sampling)
+        | (Operand::Draws, Shape::Draws)
+        | (Operand::Own, Shape::Scratch | Shape::Counters) => true,
         (Operand::Slot(slot), shape @ (Shape::F32(_) | Shape::Q8(_) | Shape::Ssq | Shape::Partials | Shape::Ids)) => {
             *fused.slots.get(slot).ok_or_else(undeclared)? == shape
         }
@@ -120,7 +127,7 @@ fn check_operand(at: &str, fused: &FusedGraph, graph: &Graph, param: &Param, ope
         Operand::Weight(w) => graph.weights.get(w).map(attributes),
         Operand::Rope(r) => graph.ropes.get(r).map(attributes),
         Operand::Cache(c) => graph.caches.get(c).map(attributes),
-        Operand::State | Operand::Tokens | Operand::Own => None,
+        Operand::State | Operand::Tokens | Operand::Outbox | Operand::Sampling | Operand::Draws | Operand::Own => None,
     };
     let found = found.map_or_else(|| operand.to_string(), |f| format!("{operand} = {f}"));
     Err(VerifyError::Type { at: at.to_owned(), what: format!("{:?}", param.role), expected: attributes(&param.shape), found })

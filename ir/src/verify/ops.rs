@@ -19,7 +19,7 @@ pub(super) fn op(at: &str, op: &FusedOp) -> Result<(), VerifyError> {
         FusedOp::Attend(a) => attend(at, a),
         FusedOp::Heads(h) => heads(at, h),
         FusedOp::Row(r) => row(at, r),
-        FusedOp::ArgMax(a) => size(at, "logits", a.n),
+        FusedOp::Choose(c) => size(at, "logits", c.n),
     }
 }
 

@@ -66,6 +66,9 @@ pub fn plan_references(plan: &Plan) -> Result<(), PlanFault> {
     }
     buffer("state", plan.state)?;
     buffer("tokens", plan.tokens)?;
+    buffer("outbox", plan.outbox)?;
+    buffer("sampling", plan.sampling)?;
+    buffer("draws", plan.draws)?;
     for program in &plan.programs {
         size("a program's tokens".into(), (1..=MOST_TOKENS).contains(&program.tokens))?;
         check_program(plan, program, &buffer, &reference)?;

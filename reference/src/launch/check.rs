@@ -138,7 +138,12 @@ impl Comparison<'_> {
                 (_, Shape::Q8(v)) => self.quants(&mut tally, v, n, expected, after),
                 (_, Shape::Cache(cache)) => self.cache(&mut tally, cache, before, expected, after),
                 (_, Shape::Partials) => self.partials(&mut tally, expected, after, copies),
-                (_, Shape::Ids | Shape::Tokens) => self.ids(&mut tally, param, expected, after),
+                (_, Shape::State) => {
+                    if after != expected {
+                        tally.fail(|| format!("the state is {after:?}, the reference has {expected:?}"));
+                    }
+                }
+                (_, Shape::Ids | Shape::Tokens | Shape::Outbox) => self.ids(&mut tally, param, expected, after),
                 _ => tally.fail(|| "isn't an operand that a launch writes".into()),
             }
         }
@@ -263,7 +268,7 @@ impl Comparison<'_> {
         let (e, a) = (expected.as_chunks::<4>().0, after.as_chunks::<4>().0);
         let (n, from) = (self.state.n.max(0) as usize, self.state.head_from.max(0) as usize);
         for i in 0..e.len() {
-            // Ids before `head_from` and behind the chunk are nobody's; of the token list only one place may change.
+            // Ids before `head_from` and behind the chunk are nobody's; of the token list and the outbox one place may change.
             let token = if param.role == Role::Ids { i } else { (n.max(1)) - 1 };
             if param.role == Role::Ids && !(from..n).contains(&i) {
                 continue;
@@ -282,7 +287,7 @@ impl Comparison<'_> {
 
     /// The value by which an arg-max launch judged this id.
     fn score(&self, token: usize, id: i32) -> Option<f32> {
-        let FusedOp::ArgMax(op) = &self.spec.op else { return None };
+        let FusedOp::Choose(op) = &self.spec.op else { return None };
         let input = self.params.iter().position(|p| matches!(p.role, Role::Partials | Role::Logits))?;
         let bytes = self.before[input];
         if op.partials {

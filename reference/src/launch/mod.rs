@@ -8,6 +8,7 @@
 mod arith;
 mod attend;
 mod check;
+mod choose;
 mod finish;
 mod gemv;
 mod heads;
@@ -118,6 +119,6 @@ fn run<A: Arithmetic>(
         FusedOp::Attend(op) => attend::attend::<A>(spec, op, step, operands, unrounded),
         FusedOp::Heads(op) => heads::heads::<A>(op, step, operands),
         FusedOp::Row(op) => row::row::<A>(spec, op, step, operands, unrounded),
-        FusedOp::ArgMax(op) => row::arg_max(spec, *op, step, operands),
+        FusedOp::Choose(op) => choose::choose(spec, *op, step, operands),
     }
 }

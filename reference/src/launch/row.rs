@@ -1,11 +1,10 @@
-//! Embedding rows, element-wise work on a vector, and arg-max.
+//! Embedding rows, and element-wise work on a vector.
 
 use super::arith::{Arithmetic, Num, act, deferred, rms_norm};
 use super::finish::Finisher;
-use super::gemv::{Partial, largest};
 use super::operands::Operands;
 use super::{LaunchError, Step};
-use hipc_ir::fused::{ArgMax, Embed, Role, Row, RowExpr};
+use hipc_ir::fused::{Embed, Role, Row, RowExpr};
 use hipc_ir::plan::KernelSpec;
 
 pub(super) fn embed<A: Arithmetic>(
@@ -72,25 +71,5 @@ pub(super) fn row<A: Arithmetic>(
         }
         out.iter_mut().zip(residual.get(t * n..).unwrap_or(&[])).for_each(|(o, &r)| *o += A::T::of(r));
     });
-    Ok(())
-}
-
-pub(super) fn arg_max(spec: &KernelSpec, op: ArgMax, step: Step, mut operands: Operands<'_, '_>) -> Result<(), LaunchError> {
-    let n = op.n as usize;
-    let found: Vec<i32> = if op.partials {
-        let parts = spec.geometry.parts_in as usize;
-        let partials: &[Partial] = operands.read(Role::Partials, parts * step.tokens)?;
-        let wanted = partials.chunks_exact(parts.max(1)).take(step.tokens).skip(step.head_from);
-        wanted.map(|row| row[largest(row.iter().map(|p| f32::from_bits(p[0])))][1] as i32).collect()
-    } else {
-        let logits: &[f32] = operands.read(Role::Logits, n * step.tokens)?;
-        logits.chunks_exact(n).skip(step.head_from).map(|row| largest(row.iter().copied()) as i32).collect()
-    };
-    let tokens: &mut [i32] = operands.write(Role::Tokens, step.pos + step.tokens + 1)?;
-    let ids: &mut [i32] = operands.write(Role::Ids, step.tokens)?;
-    ids[step.head_from..].copy_from_slice(&found);
-    if let Some(&last) = found.last() {
-        tokens[step.pos + step.tokens] = last;
-    }
     Ok(())
 }

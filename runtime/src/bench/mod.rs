@@ -159,7 +159,7 @@ pub fn bench(
             for _ in 0..options.repeat {
                 engine.truncate(0);
                 let start = Instant::now();
-                chooser.choose(engine, &ids)?;
+                chooser.tokens(engine, &ids, 1)?;
                 seconds.push(start.elapsed().as_secs_f64());
             }
             let rates = seconds.iter().map(|s| f64::from(tokens) / s);
@@ -186,7 +186,7 @@ pub fn bench(
         decode.push(Decode { depth, tokens, seconds, tokens_per_s, bytes_per_token, gb_per_s, share_of_bandwidth });
     }
 
-    let graph = false;
+    let graph = engine.steps_are_graphs();
     let plan = engine.backend_mut().plan();
     let launches_per_token = plan.program(ProgramKind::Decode).map_or(0, |p| p.launches.len());
     Ok(Report {
@@ -206,11 +206,9 @@ pub fn bench(
 /// Seconds that `tokens` tokens take, one after the other, after `depth` positions.
 fn generate(engine: &mut AnyEngine, chooser: &mut Chooser, depth: u32, tokens: u32) -> Result<f64, GenerateError> {
     engine.seek(depth as usize);
-    let mut next = 1 % engine.vocab() as u32;
+    let first = 1 % engine.vocab() as u32;
     let start = Instant::now();
-    for _ in 0..tokens {
-        next = chooser.choose(engine, &[next])?;
-    }
+    chooser.tokens(engine, &[first], tokens as usize)?;
     Ok(start.elapsed().as_secs_f64())
 }
 

@@ -54,6 +54,9 @@ pub struct DeviceArgs {
     /// Evaluate the unfused model in f64 on the CPU: slow, and as exact as the weights are
     #[arg(long)]
     pub exact: bool,
+    /// Launch by launch, where a GPU could take a whole step at once
+    #[arg(long, hide = true)]
+    pub no_graph: bool,
     /// Say what is done; twice: every launch
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,

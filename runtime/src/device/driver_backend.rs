@@ -184,6 +184,9 @@ impl<D: Driver> Backend for DriverBackend<D> {
             None => recording.runs().try_for_each(|range| self.run(recording.program, range)),
         }
     }
+    fn works_ahead(&self) -> bool {
+        self.driver.works_ahead()
+    }
     fn mark(&mut self) -> Result<Mark, DeviceError> {
         self.driver.mark()
     }
@@ -212,15 +215,15 @@ fn launches_of<'a>(programs: &'a [Vec<Ready>], program: usize, range: &Range<usi
     launches.ok_or_else(|| DeviceError::Internal(format!("program {program} has no launches {range:?}")))
 }
 
-/// Bytes that the plan allocates.
+/// Bytes of the device's memory that the plan allocates.
 fn needed(plan: &Plan) -> u64 {
-    Space::ALL.iter().map(|&s| plan.space_bytes(s)).sum()
+    Space::ALL.iter().filter(|&&s| s != Space::Pinned).map(|&s| plan.space_bytes(s)).sum()
 }
 
 /// The longest context that fits `free` bytes, if a shorter one than that of `bytes` does: caches, tables and the token list
 /// grow with it.
 fn context_that_fits(plan: &Plan, bytes: u64, free: u64) -> Option<u32> {
-    let grows = |k: BufferKind| matches!(k, BufferKind::Cache(_) | BufferKind::Rope(_) | BufferKind::Tokens);
+    let grows = |k: BufferKind| matches!(k, BufferKind::Cache(_) | BufferKind::Rope(_) | BufferKind::Tokens | BufferKind::Draws);
     let growing: u64 = plan.buffers.values().filter(|b| grows(b.kind)).map(|b| b.bytes).sum();
     let per_position = growing.div_ceil(u64::from(plan.ctx.max(1)));
     let room = free.checked_sub(bytes.saturating_sub(growing))?;
@@ -246,18 +249,20 @@ pub(crate) fn check_fits(device: &str, plan: &Plan, bytes: u64, (free, total): (
 }
 
 fn allocate<D: Driver>(driver: &mut D, plan: &Plan, placement: Placement) -> Result<Vec<DevicePtr>, DeviceError> {
-    let mut alloc = |bytes: u64| {
-        driver.alloc(bytes.max(1)).map_err(|error| match error {
+    let mut alloc = |space: Space, bytes: u64| {
+        let bytes = bytes.max(1);
+        let given = if space == Space::Pinned { driver.alloc_pinned(bytes) } else { driver.alloc(bytes) };
+        given.map_err(|error| match error {
             DeviceError::OutOfMemory { free, .. } => out_of_memory(driver.describe(), plan, needed(plan), free, free),
             other => other,
         })
     };
     match placement {
-        Placement::Separate => plan.buffers.values().map(|b| alloc(b.bytes)).collect(),
+        Placement::Separate => plan.buffers.values().map(|b| alloc(b.space, b.bytes)).collect(),
         Placement::Planned => {
             let mut base = [0; Space::ALL.len()];
             for (at, &space) in base.iter_mut().zip(&Space::ALL) {
-                *at = alloc(plan.space_bytes(space))?;
+                *at = alloc(space, plan.space_bytes(space))?;
             }
             let base_of = |space| Space::ALL.iter().position(|&s| s == space).map_or(0, |i| base[i]);
             Ok(plan.buffers.values().map(|b| base_of(b.space) + b.offset).collect())

@@ -5,6 +5,7 @@
 //! [`Driver`]: memory, modules, launches of raw kernel arguments; one generic adapter turns a driver into a backend.
 
 mod bandwidth;
+mod boxed;
 pub mod cpu;
 pub mod cuda;
 mod driver_backend;
@@ -137,6 +138,10 @@ pub trait Backend {
     /// Reads part of a pinned buffer as it is now, without waiting for anything: what was written before a mark that was
     /// waited for is there.
     fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
+    /// Whether work goes on when the call that enqueues it has returned.
+    fn works_ahead(&self) -> bool {
+        false
+    }
     /// Where the device's memory went.
     fn memory_use(&self) -> Result<MemoryUse, DeviceError>;
     /// Reads `bytes` of fresh memory (fewer where less is free) `times` times and does nothing else: how fast that goes.
@@ -187,6 +192,10 @@ pub trait Driver {
     fn replay(&mut self, graph: &Graph) -> Result<(), DeviceError> {
         let _ = graph;
         Err(DeviceError::Internal(format!("{} has no graphs", self.describe())))
+    }
+    /// Whether a launch may be under way when [`Driver::launch`] has returned.
+    fn works_ahead(&self) -> bool {
+        false
     }
     /// Marks the point behind everything enqueued so far.
     fn mark(&mut self) -> Result<Mark, DeviceError> {

@@ -92,7 +92,7 @@ fn kernels_that_do_something_else_are_found() {
         for label in ["qkv", "attn", "gate_up", "o", "down"] {
             assert!(found(label), "{kind}: a wrong {label} isn't found");
         }
-        for label in ["embed", "argmax"] {
+        for label in ["embed", "choose"] {
             assert!(!found(label), "{kind}: a right {label} is found wrong");
         }
     }

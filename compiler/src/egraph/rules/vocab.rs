@@ -1,8 +1,8 @@
-//! The two ends of a model: embedding rows in, logits and arg-max out.
+//! The two ends of a model: embedding rows in, logits and the next token out.
 
 use super::{Lhs, Match, Rhs, Rule, Site};
 use crate::egraph::language::{Lang, OutRole, Ty};
-use hipc_ir::fused::{ArgMax, Combine, Embed, Finish, FusedOp, Gemv, Role, Tail};
+use hipc_ir::fused::{Choose, Combine, Embed, Finish, FusedOp, Gemv, Role, Tail};
 
 /// Rules.
 pub const RULES: &[Rule] = &[
@@ -16,13 +16,13 @@ pub const RULES: &[Rule] = &[
         rhs: Rhs::Launch(embed),
     },
     Rule {
-        name: "argmax",
-        what: "arg-max is a launch",
+        name: "choose",
+        what: "the choice of the next token is a launch; what it is beyond arg-max is decided as it runs",
         fuses: false,
         lhs: Lhs::Patterns(&["(argmax ?y)"]),
         launches: 0,
         only: None,
-        rhs: Rhs::Launch(arg_max),
+        rhs: Rhs::Launch(choose),
     },
     Rule {
         name: "head-partials",
@@ -42,9 +42,9 @@ fn embed(site: &mut Site, m: &Match) {
     }
 }
 
-fn arg_max(site: &mut Site, m: &Match) {
+fn choose(site: &mut Site, m: &Match) {
     if let Some(n) = site.f32_len(m["?y"]) {
-        let op = FusedOp::ArgMax(ArgMax { n, partials: false });
+        let op = FusedOp::Choose(Choose { n, partials: false, advance: false });
         site.form(op, None, &[(Role::Logits, m["?y"])], &[(Role::Ids, m.root)]);
     }
 }
@@ -60,8 +60,8 @@ fn head(site: &mut Site, m: &Match) {
         site.form(head, Some(&w), &[], &[(Role::Logits, m["?y"])]);
         for head in site.writers(m["?y"]).into_iter().filter(|h| h.role == Role::Logits) {
             let partials = site.egraph.add(Lang::Out(OutRole(Role::Partials), [head.launch]));
-            let op = FusedOp::ArgMax(ArgMax { n, partials: true });
-            site.form(op, Some(&head), &[(Role::Partials, partials)], &[(Role::Ids, m.root)]);
+            let op = FusedOp::Choose(Choose { n, partials: true, advance: false });
+            site.form(op, Some(&head), &[(Role::Partials, partials), (Role::Logits, m["?y"])], &[(Role::Ids, m.root)]);
         }
     }
 }

@@ -1,0 +1,69 @@
+// The choice of the next token for the tokens whose logits are wanted: the arg-max; the lowest index wins ties.
+#pragma once
+#include "reduce.h"
+
+namespace hipc {
+
+// How the next token is chosen; all zero is the arg-max.
+struct Sampling {
+  f32 temperature;
+  u32 top_k;
+  f32 top_p;
+  f32 min_p;
+  f32 repeat_penalty;
+  u32 repeat_last_n;
+};
+
+// Candidates of a token: the partials of the head launch, or the logits themselves.
+template <int Parts>
+struct FromPartials {
+  static constexpr int count = Parts;
+  const Best* partials;
+  HIPC_MEMBER Best at(u32 token, u32 i) const { return partials[token * Parts + i]; }
+};
+template <int N>
+struct FromLogits {
+  static constexpr int count = N;
+  const f32* logits;
+  HIPC_MEMBER Best at(u32 token, u32 i) const { return {logits[token * u64(N) + i], i32(i)}; }
+};
+
+// What becomes of the state: nothing, or the next step's. By one thread, when all have read the state.
+struct Stay {
+  HIPC_MEMBER void operator()(const Chunk&) const {}
+};
+struct Advance {
+  State* state;
+  HIPC_MEMBER void operator()(const Chunk& chunk) const { *state = {i32(chunk.pos + chunk.n), 1, 0, 0}; }
+};
+
+// One workgroup per token. Writes the id, and the last token's also behind the token list's end, where the next step's
+// embedding finds it, and to the outbox, where the host does.
+//
+//   choose<Gpu, Waves<8>, Tile<16>, vocab>(state, FromPartials<parts>{partials}, logits, tokens, ids, outbox, sampling, draws, Stay{})
+template <class Gpu, class W, class T, int Vocab, class From, class After>
+HIPC_DEVICE void choose(const State* state, From from, const f32* logits, i32* tokens, i32* ids, i32* outbox,
+                        const Sampling* sampling, const f64* draws, After after) {
+  const Chunk chunk = Chunk::of<1>(state, state->head_from);
+  if (chunk.empty<1>()) {
+    barrier();
+    if (thread_id() == 0) after(chunk);
+    return;
+  }
+  constexpr int threads = W::value * Gpu::wave;
+  HIPC_SHARED Best shared[W::value];
+  const u32 token = chunk.token(0);
+  Best best = Best::none();
+  for (u32 i = thread_id(); i < From::count; i += threads) best = Best::join(best, from.at(token, i));
+  best = reduce_workgroup<Best, Gpu, threads>(best, shared);
+  if (thread_id() != 0) return;
+  const i32 id = u32(best.index) < u32(Vocab) ? best.index : 0;  // nothing compares to a NaN
+  ids[token] = id;
+  if (token == chunk.n - 1) {
+    tokens[chunk.pos + chunk.n] = id;
+    outbox[chunk.pos + chunk.n] = id;
+    after(chunk);
+  }
+}
+
+}  // namespace hipc
