@@ -4,7 +4,7 @@
 //!
 //! | skeleton | rule |
 //! |---|---|
-//! | GEMV | `k_waves` divides `waves`; `rows_per_wave · (waves / k_waves) · row_steps = tile` (`2 · tile` for a gated pair, and then `rows_per_wave` divides `tile`); `row_steps` ≤ `wave`; at most 8 waves of 64 lanes, so that a lane has 128 registers on every target |
+//! | GEMV | `k_waves` divides `waves`; `rows_per_wave · (waves / k_waves) · row_steps = tile` (`2 · tile` for a gated pair, and then `rows_per_wave` divides `tile`); `rows_per_wave` is 1, 2 or 4; `rows_per_wave · row_steps` ≤ `wave`; at most 8 waves of 64 lanes, so that a lane has 128 registers on every target |
 //! | | `k` is whole blocks and whole 16-byte pieces of every segment's type: a multiple of 8 for F16 and BF16, of 4 for F32 |
 //! | | int8 results: `tile` and the result's length are multiples of 32. Any other length may end in a part of a tile |
 //! | | rotation of pairs (2i, 2i+1): `tile` is even |
@@ -44,7 +44,13 @@ pub fn check_geometry(spec: &KernelSpec) -> Result<(), String> {
     require!(is_identifier(&spec.name), "`{}` is no name of a kernel", spec.name);
     let lds = match &spec.op {
         FusedOp::Embed(e) => {
-            require!(e.dtype.row_bytes(e.n).is_some(), "{} values are no whole blocks of {}", e.n, e.dtype);
+            require!(
+                e.layout.row_bytes(e.dtype, e.n).is_some(),
+                "{} values are no whole blocks of {} in {:?}",
+                e.n,
+                e.dtype,
+                e.layout
+            );
             finish(e.finish, e.n, g)?
         }
         FusedOp::Row(r) => row(r, g)?,
@@ -101,7 +107,12 @@ fn gemv(op: &Gemv, g: &Geometry) -> Result<u64, String> {
         "rows {rows_per_wave} x waves {waves} / {k_waves} x steps {row_steps} are {local} rows, not {asked}"
     );
     require!(waves * g.wave <= if g.wave == 64 { 512 } else { 1024 }, "{waves} waves of 64 lanes leave too few registers");
-    require!(row_steps <= g.wave, "a lane keeps the sums of one step: {row_steps} steps are more than {} lanes", g.wave);
+    require!(matches!(rows_per_wave, 1 | 2 | 4), "a wave takes 1, 2 or 4 rows at a time, not {rows_per_wave}");
+    require!(
+        rows_per_wave * row_steps <= g.wave,
+        "a lane keeps one sum: {row_steps} steps of {rows_per_wave} rows are more than {} lanes",
+        g.wave
+    );
     for s in &op.segments {
         let piece = match s.dtype {
             DType::F32 => 4,
@@ -109,6 +120,7 @@ fn gemv(op: &Gemv, g: &Geometry) -> Result<u64, String> {
             DType::Q4_0 | DType::Q8_0 | DType::Q4_K | DType::Q6_K => s.dtype.block_len(),
         };
         require!(op.k > 0 && op.k.is_multiple_of(piece), "k {} is no multiple of {piece}, as {} needs", op.k, s.dtype);
+        require!(s.layout.row_bytes(s.dtype, op.k).is_some(), "{} has no layout {:?}", s.dtype, s.layout);
     }
     let mut lds = 4 * u64::from(g.tokens) * u64::from(k_waves * local + waves);
     match &op.tail {
@@ -166,25 +178,32 @@ fn attend(a: &Attend, g: &Geometry) -> Result<u64, String> {
     require!(!a.finish.q8 || whole, "int8 blocks of {block} have one owner: {shared_by} heads of {head_dim}");
     require!(!a.finish.ssq, "attention writes no sums of squares");
     let [shared_by, head_dim, waves] = [shared_by, head_dim, g.waves].map(u64::from);
-    Ok(4 * ((2 * shared_by + 2 + waves) * head_dim + 2 * (shared_by + waves) + shared_by * u64::from(g.splits)))
+    // Results of every wave and its (up to four) query heads; queries and the new key.
+    Ok(4 * ((waves * shared_by.min(4) + shared_by + 2) * head_dim + 2 * waves * shared_by.min(4)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hipc_ir::dtype::{KvType, Real};
+    use hipc_ir::dtype::{KvType, Layout, Real};
     use hipc_ir::fused::{CacheSpec, Input, Segment};
     use hipc_ir::graph::Act;
 
     fn one(dtype: DType, k: u32, rows: u32, finish: Finish) -> FusedOp {
         let input = if dtype.is_quantized() { Input::Q8 } else { Input::F32 };
         let tail = Tail::Vector { combine: Combine::One, residual: false, finish };
-        FusedOp::Gemv(Gemv { k, input, deferred: None, segments: vec![Segment { dtype, rows, bias: false }], tail })
+        FusedOp::Gemv(Gemv {
+            k,
+            input,
+            deferred: None,
+            segments: vec![Segment { dtype, layout: Layout::Gguf, rows, bias: false }],
+            tail,
+        })
     }
 
     fn rotated(style: RopeStyle, dims: u32) -> FusedOp {
         let rope = RopeSpec { style, dims, head_dim: 64 };
-        let segments = vec![Segment { dtype: DType::Q8_0, rows: 256, bias: false }];
+        let segments = vec![Segment { dtype: DType::Q8_0, layout: Layout::Split, rows: 256, bias: false }];
         let tail = Tail::Separate(vec![SegmentOut::Store(Some(rope))]);
         FusedOp::Gemv(Gemv { k: 256, input: Input::Q8, deferred: None, segments, tail })
     }
@@ -219,6 +238,9 @@ mod tests {
         refused(one(DType::Q4_K, 128, 256, Finish::RAW), spread(32), "no multiple of 256");
         refused(rotated(RopeStyle::Neox, 64), spread(24), "pairs (i, i + 32)");
         refused(rotated(RopeStyle::Neox, 16), spread(32), "pairs (i, i + 8)");
+        let FusedOp::Gemv(mut split) = one(DType::F16, 256, 256, Finish::RAW) else { return };
+        split.segments[0].layout = Layout::Split;
+        refused(FusedOp::Gemv(split), spread(32), "F16 has no layout Split");
         refused(attention(4, 40), spread(1), "head_dim 40");
         refused(attention(1, 48), spread(1), "1 heads of 48");
         refused(attention(20, 64), spread(1), "too few");
@@ -240,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_gated_tile_holds_both_matrices() {
-        let segment = Segment { dtype: DType::Q4_0, rows: 256, bias: false };
+        let segment = Segment { dtype: DType::Q4_0, layout: Layout::Gguf, rows: 256, bias: false };
         let tail = Tail::Vector { combine: Combine::Gated(Act::Silu), residual: false, finish: Finish::Q8 };
         let op = FusedOp::Gemv(Gemv { k: 256, input: Input::Q8, deferred: None, segments: vec![segment; 2], tail });
         let spec = |row_steps| Geometry { row_steps, ..spread(32) };

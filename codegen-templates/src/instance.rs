@@ -1,5 +1,6 @@
 //! A kernel as C++ text: its parameters, and the one call of a skeleton that is its body.
 
+use crate::summary::weight_type;
 use hipc_ir::dtype::{KvType, Real};
 use hipc_ir::fused::{
     Attend, CacheSpec, Choose, Combine, Embed, Finish, FusedOp, Gemv, HeadOut, HeadPart, Heads, Input, Param, Role, RopeSpec,
@@ -86,6 +87,7 @@ fn name(role: Role) -> String {
 }
 
 fn cpp_type(param: &Param) -> String {
+    let weight;
     let of = match param.shape {
         Shape::F32(_) | Shape::Ssq | Shape::Scratch => "f32",
         Shape::Q8(_) => "Q8",
@@ -95,7 +97,10 @@ fn cpp_type(param: &Param) -> String {
         Shape::Draws => "f64",
         // A vector is read as plain values, a matrix as its type.
         Shape::Weight { .. } if !matches!(param.role, Role::Weight(_)) => "f32",
-        Shape::Weight { dtype, .. } => dtype.name(),
+        Shape::Weight { dtype, layout, .. } => {
+            weight = weight_type(dtype, layout);
+            &weight
+        }
         Shape::RopeTable(_) => "f32x2",
         Shape::Cache(cache) => kv(cache.kv),
         Shape::State => "State",
@@ -159,13 +164,14 @@ fn residual(asked: bool) -> &'static str {
 }
 
 fn embed(e: &Embed) -> Vec<String> {
-    let Embed { vocab, n, dtype, finish: f } = e;
-    vec!["state".into(), "tokens".into(), format!("Embedding<{dtype}, {vocab}, {n}>{{w0}}"), finish(*f)]
+    let Embed { vocab, n, dtype, layout, finish: f } = e;
+    let ty = weight_type(*dtype, *layout);
+    vec!["state".into(), "tokens".into(), format!("Embedding<{ty}, {vocab}, {n}>{{w0}}"), finish(*f)]
 }
 
 fn matrix(i: usize, s: &Segment) -> String {
-    let (dtype, rows) = (s.dtype, s.rows);
-    if s.bias { format!("Biased<{dtype}, {rows}>{{w{i}, bias{i}}}") } else { format!("Matrix<{dtype}, {rows}>{{w{i}}}") }
+    let (ty, rows) = (weight_type(s.dtype, s.layout), s.rows);
+    if s.bias { format!("Biased<{ty}, {rows}>{{w{i}, bias{i}}}") } else { format!("Matrix<{ty}, {rows}>{{w{i}}}") }
 }
 
 fn gemv(op: &Gemv, g: &Geometry) -> Vec<String> {

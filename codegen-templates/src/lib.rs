@@ -11,7 +11,7 @@ mod summary;
 
 pub use geometry::check_geometry;
 pub use instance::{Instance, instantiate};
-pub use summary::summary;
+pub use summary::{summary, weight_type};
 
 /// The headers: path as an `#include` names it, contents.
 pub const HEADERS: &[(&str, &str)] = &[

@@ -1,12 +1,13 @@
 //! One line that says what a kernel does: `gemv Q6_K [4096 x 14336] · q8 in · + residual · store y, q8(y*g), sum y²`.
 
-use hipc_ir::fused::{Attend, Combine, Finish, FusedOp, Gemv, HeadOut, HeadPart, Input, Row, RowExpr, SegmentOut, Tail};
+use hipc_ir::dtype::{DType, Layout};
+use hipc_ir::fused::{Attend, Combine, Finish, FusedOp, Gemv, HeadOut, HeadPart, Input, Row, RowExpr, Segment, SegmentOut, Tail};
 use hipc_ir::graph::Act;
 
 /// What a launch computes, in one line without a line break.
 pub fn summary(op: &FusedOp) -> String {
     match op {
-        FusedOp::Embed(e) => format!("embed {} [{} x {}] · {}", e.dtype, e.vocab, e.n, finish(e.finish)),
+        FusedOp::Embed(e) => format!("embed {} [{} x {}] · {}", weight_type(e.dtype, e.layout), e.vocab, e.n, finish(e.finish)),
         FusedOp::Gemv(g) => gemv(g),
         FusedOp::Attend(a) => attend(a),
         FusedOp::Heads(h) => format!("heads · {}", h.parts.iter().map(head_part).collect::<Vec<_>>().join("; ")),
@@ -16,6 +17,14 @@ pub fn summary(op: &FusedOp) -> String {
                 (if c.partials { " · from partials" } else { "" }, if c.advance { " · state advanced" } else { "" });
             format!("choice of {}{from}{advance}", c.n)
         }
+    }
+}
+
+/// A weight's type as the kernels name it: `Q4_K`, `Split<Q4_K>`.
+pub fn weight_type(dtype: DType, layout: Layout) -> String {
+    match layout {
+        Layout::Gguf => dtype.name().to_owned(),
+        Layout::Split => format!("Split<{dtype}>"),
     }
 }
 
@@ -34,7 +43,8 @@ fn finish(f: Finish) -> String {
 }
 
 fn gemv(g: &Gemv) -> String {
-    let matrices: Vec<String> = g.segments.iter().map(|s| format!("{} [{} x {}]", s.dtype, s.rows, g.k)).collect();
+    let matrix = |s: &Segment| format!("{} [{} x {}]", weight_type(s.dtype, s.layout), s.rows, g.k);
+    let matrices: Vec<String> = g.segments.iter().map(matrix).collect();
     let mut parts = vec![format!("gemv {}", matrices.join(" + "))];
     parts.push(if g.input == Input::Q8 { "q8 in" } else { "f32 in" }.to_owned());
     if g.deferred.is_some() {

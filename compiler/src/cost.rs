@@ -3,15 +3,16 @@
 //!
 //! A launch takes `launch_ns` plus the largest of memory, arithmetic and latency, plus a tenth of the others since they overlap
 //! imperfectly, plus the dispatch of its workgroups:
-//! - *memory*: bytes moved / the bandwidth that large reads reach. Measured for pure reads of 2 MB to 300 MB
+//! - *memory*: bytes moved / the bandwidth that large reads reach, more for weights whose layout doesn't suit the target. Measured for pure reads of 2 MB to 300 MB
 //!   (1.3 µs + bytes / bandwidth on an H200); that AMD cards follow the same line is an assumption.
 //! - *arithmetic*: operations / what the CUs can do with the instruction at hand.
 //! - *latency*: rounds of workgroups times the time of one, which is a chain of dependent loads. It is what small
 //!   matrices and bad geometries lose to.
 
+use crate::layout;
 use crate::target::{Card, Dot4, Target};
 use hipc_ir::dtype::Q8Layout;
-use hipc_ir::fused::{Access, FusedOp, Gemv, Input, Param, Role, Shape, Tail};
+use hipc_ir::fused::{Access, FusedOp, Gemv, Input, Param, Role, Segment, Shape, Tail};
 use hipc_ir::plan::{Cost, Geometry, KernelSpec, SamplingState};
 
 /// Positions at which attention is reckoned (fewer if the context is shorter).
@@ -79,6 +80,14 @@ fn traffic(kernel: &KernelSpec, tokens: u32) -> Cost {
     cost
 }
 
+/// Bytes that could have been read in the time that loads of weights take longer in their layout.
+fn lost(kernel: &KernelSpec, tokens: u32, target: &Target) -> f64 {
+    let FusedOp::Gemv(op) = &kernel.op else { return 0.0 };
+    let groups = f64::from(tokens.div_ceil(kernel.geometry.tokens.max(1)));
+    let of = |s: &Segment| u64::from(s.rows) * s.layout.row_bytes(s.dtype, op.k).unwrap_or(0);
+    groups * op.segments.iter().map(|s| layout::loss(s.dtype, s.layout, target) * of(s) as f64).sum::<f64>()
+}
+
 /// Bytes of an operand that a launch of `tokens` tokens touches (of a cache that is read: all positions; of one that is
 /// written: those of the tokens).
 fn operand_bytes(kernel: &KernelSpec, param: &Param, tokens: u32) -> u64 {
@@ -98,9 +107,9 @@ fn operand_bytes(kernel: &KernelSpec, param: &Param, tokens: u32) -> u64 {
         Shape::Outbox => 4,
         Shape::Sampling => SamplingState::BYTES,
         Shape::Draws => 8,
-        Shape::Weight { dtype, rows, cols } => {
+        Shape::Weight { dtype, layout, rows, cols } => {
             let rows = if matches!(kernel.op, FusedOp::Embed(_)) && param.role == Role::Weight(0) { t } else { u64::from(rows) };
-            rows * dtype.row_bytes(cols).unwrap_or(0)
+            rows * layout.row_bytes(dtype, cols).unwrap_or(0)
         }
         Shape::RopeTable(rope) => 4 * t * u64::from(rope.dims),
         Shape::Cache(cache) if param.access == Access::Update => {
@@ -138,7 +147,7 @@ fn flops(op: &FusedOp, tokens: u32) -> u64 {
 }
 
 fn nanoseconds(kernel: &KernelSpec, tokens: u32, target: &Target, card: &Card, cost: &Cost) -> f64 {
-    let memory = (cost.read + cost.written) as f64 / target.bytes_per_ns(card);
+    let memory = ((cost.read + cost.written) as f64 + lost(kernel, tokens, target)) / target.bytes_per_ns(card);
     let lanes_per_ns = f64::from(card.cus) * LANES_PER_CLOCK * f64::from(card.mhz) / 1e3;
     let arithmetic = cost.flops as f64 / (lanes_per_ns * ops_per_lane(&kernel.op, target));
     let [x, y, z] = kernel.grid(tokens);

@@ -8,6 +8,7 @@ pub mod egraph;
 pub mod emit;
 pub mod fuse;
 pub mod inspect;
+pub mod layout;
 pub mod pipeline;
 pub mod schedule;
 pub mod select;

@@ -6,6 +6,7 @@
 use crate::check::{CheckError, check, check_meaning};
 use crate::emit::emit_unit;
 use crate::fuse::{FuseError, FuseOptions, Fused, fuse};
+use crate::layout::lay_out;
 use crate::schedule::{self, Request, ScheduleError};
 use crate::target::{Platform, Target};
 use crate::toolchain::{CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
@@ -121,7 +122,9 @@ pub struct Built {
 pub fn plan(model: &Model, target: &Target, options: &Options) -> Result<Planned, CompileError> {
     let ctx = options.ctx_for(model);
     let fused = |kind| fuse(&model.graph, kind, &FuseOptions::new(ctx, options.kv), target);
-    let (decode, prompt) = (fused(ProgramKind::Decode)?, fused(ProgramKind::Prompt)?);
+    let (mut decode, mut prompt) = (fused(ProgramKind::Decode)?, fused(ProgramKind::Prompt)?);
+    lay_out(&mut decode.graph, target);
+    lay_out(&mut prompt.graph, target);
     debug_assert_eq!(hipc_ir::verify::graph(&model.graph), Ok(()));
     debug_assert_eq!(hipc_ir::verify::fused(&decode.graph, &model.graph), Ok(()));
     debug_assert_eq!(hipc_ir::verify::fused(&prompt.graph, &model.graph), Ok(()));

@@ -70,22 +70,22 @@ pub struct Request<'a> {
 /// [`ScheduleError`]; on graphs that verify there is none.
 pub fn schedule(request: &Request) -> Result<Plan, ScheduleError> {
     let selection = select(request.programs, request.target)?;
-    let mut layout = Layout::new(request);
+    let mut places = Places::new(request);
     let uses = || request.programs.iter().zip(&selection.programs);
     let counters = uses().flat_map(|(&(_, tokens), used)| used.iter().map(move |&k| (k, tokens)));
     let counters = counters.map(|(k, tokens)| selection.kernels[k].counter_bytes(tokens)).max().unwrap_or(0);
     if counters > 0 {
-        layout.counters = Some(layout.append(BufferKind::Counters, Space::Persistent, counters));
+        places.counters = Some(places.append(BufferKind::Counters, Space::Persistent, counters));
     }
     let mut programs = Vec::new();
     for (&(graph, tokens), used) in uses() {
         let specs: Vec<&KernelSpec> = used.iter().map(|&k| &selection.kernels[k]).collect();
-        let slots = layout.program(graph, tokens, &specs)?;
+        let slots = places.program(graph, tokens, &specs)?;
         let mut launches = Vec::with_capacity(graph.launches.len());
         for ((index, launch), (&kernel, spec)) in graph.launches.iter().zip(used.iter().zip(&specs)) {
             launches.push(Launch {
                 kernel,
-                args: layout.args(index, launch, &slots)?,
+                args: places.args(index, launch, &slots)?,
                 grid: spec.grid(tokens),
                 layer: launch.layer,
                 label: launch.label.clone(),
@@ -96,7 +96,7 @@ pub fn schedule(request: &Request) -> Result<Plan, ScheduleError> {
             |slot| slots.values.get(&slot).copied().ok_or(ScheduleError::Slot { slot, fault: "an output that nothing writes" });
         programs.push(Program { kind: graph.kind, tokens, launches, logits: of(graph.logits)?, ids: of(graph.ids)? });
     }
-    let Layout { buffers, state, tokens, outbox, sampling, draws, .. } = layout;
+    let Places { buffers, state, tokens, outbox, sampling, draws, .. } = places;
     Ok(Plan {
         target: request.target.name.to_owned(),
         model: request.model.clone(),
@@ -189,7 +189,7 @@ enum Owner {
 }
 
 /// Buffers as they are being laid out.
-struct Layout {
+struct Places {
     buffers: PrimaryMap<Buffer, BufferDecl>,
     end: BTreeMap<Space, u64>,
     weights: HashMap<Weight, Buffer>,
@@ -211,10 +211,10 @@ fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(Plan::ALIGN)
 }
 
-impl Layout {
+impl Places {
     /// Places everything that lives all the time.
     fn new(request: &Request) -> Self {
-        let mut layout = Self {
+        let mut places = Self {
             buffers: PrimaryMap::new(),
             end: BTreeMap::new(),
             weights: HashMap::new(),
@@ -229,44 +229,41 @@ impl Layout {
             results: HashMap::new(),
             most_tokens: request.programs.iter().map(|&(_, t)| t).max().unwrap_or(1),
         };
-        layout.state = layout.append(BufferKind::State, Space::Persistent, StepState::BYTES);
+        places.state = places.append(BufferKind::State, Space::Persistent, StepState::BYTES);
         // One more than positions: the token chosen after the last.
-        let places = u64::from(request.ctx) + 1;
-        layout.tokens = layout.append(BufferKind::Tokens, Space::Persistent, 4 * places);
-        layout.outbox = layout.append(BufferKind::Outbox, Space::Pinned, 4 * places);
-        layout.sampling = layout.append(BufferKind::Sampling, Space::Persistent, SamplingState::BYTES);
-        layout.draws = layout.append(BufferKind::Draws, Space::Persistent, 8 * places);
-        let (mut weights, mut ropes, mut caches) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for operand in request.programs.iter().flat_map(|(g, _)| g.launches.values()).flat_map(|l| &l.args) {
-            match *operand {
-                Operand::Weight(w) => drop(weights.insert(w)),
-                Operand::Rope(r) => drop(ropes.insert(r)),
-                Operand::Cache(c) => drop(caches.insert(c)),
-                Operand::State
-                | Operand::Tokens
-                | Operand::Outbox
-                | Operand::Sampling
-                | Operand::Draws
-                | Operand::Slot(_)
-                | Operand::Own => {}
+        let tokens = u64::from(request.ctx) + 1;
+        places.tokens = places.append(BufferKind::Tokens, Space::Persistent, 4 * tokens);
+        places.outbox = places.append(BufferKind::Outbox, Space::Pinned, 4 * tokens);
+        places.sampling = places.append(BufferKind::Sampling, Space::Persistent, SamplingState::BYTES);
+        places.draws = places.append(BufferKind::Draws, Space::Persistent, 8 * tokens);
+        let (mut weights, mut ropes, mut caches) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let launches = request.programs.iter().flat_map(|(g, _)| g.launches.values());
+        for (param, operand) in launches.flat_map(|l| l.op.params().into_iter().zip(&l.args)) {
+            match (*operand, param.shape) {
+                (Operand::Weight(w), Shape::Weight { layout, .. }) => drop(weights.insert(w, layout)),
+                (Operand::Rope(r), _) => drop(ropes.insert(r)),
+                (Operand::Cache(c), _) => drop(caches.insert(c)),
+                _ => {}
             }
         }
-        for w in weights {
-            let buffer = layout.append(BufferKind::Weight(w), Space::Weights, request.graph.weights[w].bytes());
-            layout.weights.insert(w, buffer);
+        for (w, of) in weights {
+            let decl = &request.graph.weights[w];
+            let bytes = u64::from(decl.rows) * of.row_bytes(decl.dtype, decl.cols).unwrap_or(0);
+            let buffer = places.append(BufferKind::Weight(w, of), Space::Weights, bytes);
+            places.weights.insert(w, buffer);
         }
         for r in ropes {
             let bytes = u64::from(request.ctx) * u64::from(request.graph.ropes[r].dims) * 4;
-            let buffer = layout.append(BufferKind::Rope(r), Space::Persistent, bytes);
-            layout.ropes.insert(r, buffer);
+            let buffer = places.append(BufferKind::Rope(r), Space::Persistent, bytes);
+            places.ropes.insert(r, buffer);
         }
         for c in caches {
             let decl = &request.graph.caches[c];
             let spec = CacheSpec { heads: decl.heads, head_dim: decl.head_dim, ctx: request.ctx, kv: request.kv };
-            let buffer = layout.append(BufferKind::Cache(c), Space::Cache, spec.bytes());
-            layout.caches.insert(c, buffer);
+            let buffer = places.append(BufferKind::Cache(c), Space::Cache, spec.bytes());
+            places.caches.insert(c, buffer);
         }
-        layout
+        places
     }
 
     /// A buffer behind all others of its space.

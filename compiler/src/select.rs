@@ -8,7 +8,7 @@
 use crate::cost;
 use crate::target::Target;
 use hipc_ir::PrimaryMap;
-use hipc_ir::dtype::{DType, Q8Layout};
+use hipc_ir::dtype::{DType, Layout, Q8Layout};
 use hipc_ir::fused::{
     Access, Attend, Combine, Embed, Finish, FusedGraph, FusedOp, Gemv, Heads, Operand, Row, RowExpr, SegmentOut, Shape, Slot,
     Tail,
@@ -211,6 +211,16 @@ fn rows_per_wave(dtype: DType) -> u32 {
     }
 }
 
+/// Values of a row that a lane takes at a time: 16 bytes of quants.
+fn piece(dtype: DType) -> u32 {
+    match dtype {
+        DType::Q4_0 | DType::Q4_K | DType::Q6_K => 32,
+        DType::Q8_0 => 16,
+        DType::F16 | DType::BF16 => 8,
+        DType::F32 => 4,
+    }
+}
+
 /// Waves of a GEMV workgroup: (those that split K, those that share rows). What won in isolation comes first.
 const WAVES: [(u32, u32); 12] = [(1, 4), (2, 2), (1, 8), (2, 4), (4, 2), (4, 1), (8, 1), (4, 4), (8, 2), (1, 2), (2, 1), (1, 1)];
 /// Threads of the largest GEMV workgroup: 16 waves of 32 lanes lost 5 to 13 % without a split of K, more were not tried.
@@ -225,7 +235,7 @@ fn gemv(gemv: &Gemv, op: &FusedOp, tokens: u32, target: &Target) -> Result<Geome
     // The segment of most bytes decides what is good for a wave.
     let widest = gemv.segments.iter().max_by_key(|s| u64::from(s.rows) * s.dtype.row_bytes(gemv.k).unwrap_or(0));
     let preferred = widest.map_or(1, |s| rows_per_wave(s.dtype));
-    let splits_k = !gemv.segments.iter().any(|s| s.dtype == DType::Q4_K);
+    let splits_k = !gemv.segments.iter().any(|s| s.dtype == DType::Q4_K && s.layout == Layout::Gguf);
     let (mut best, mut refusal): (Option<(u64, Geometry)>, _) = (None, "there are no tiles".to_owned());
     for tile in tiles(gemv) {
         let rows = if gated { 2 * tile } else { tile };
@@ -251,6 +261,51 @@ fn gemv(gemv: &Gemv, op: &FusedOp, tokens: u32, target: &Target) -> Result<Geome
         }
     }
     best.map(|(_, g)| g).ok_or(refusal)
+}
+
+/// Geometries of a launch that are worth measuring on a real device: all that its skeleton takes, but for those that leave lanes
+/// without work. The one that [`select`] takes comes first.
+///
+/// # Errors
+/// As [`select`].
+pub fn alternatives(op: &FusedOp, label: &str, tokens: u32, target: &Target) -> Result<Vec<Geometry>, SelectError> {
+    let chosen = geometry(op, label, tokens, target)?;
+    let mut list = vec![chosen];
+    let wave = target.simd.wave_size;
+    if let FusedOp::Attend(_) = op {
+        for waves in [2, 4, 8, 16] {
+            for splits in [1, 2, 4, 8, 16, 32, 64] {
+                let g = Geometry { waves, splits, ..chosen };
+                if g != chosen && waves * wave <= Target::MAX_WORKGROUP_SIZE && takes(op, g).is_ok() {
+                    list.push(g);
+                }
+            }
+        }
+    }
+    let FusedOp::Gemv(gemv) = op else { return Ok(list) };
+    let gated = matches!(gemv.tail, Tail::Vector { combine: Combine::Gated(_), .. });
+    let widest = gemv.segments.iter().max_by_key(|s| u64::from(s.rows) * s.dtype.row_bytes(gemv.k).unwrap_or(0));
+    let pieces = widest.map_or(1, |s| gemv.k / piece(s.dtype));
+    for tile in tiles(gemv) {
+        let rows = if gated { 2 * tile } else { tile };
+        for rows_per_wave in [1, 2, 4] {
+            for k_waves in [1, 2, 3, 4, 7, 8, 14, 16] {
+                for row_waves in [1, 2, 4, 8, 16, 32] {
+                    let (waves, at_once) = (k_waves * row_waves, rows_per_wave * row_waves);
+                    let idle = k_waves > 1 && pieces.div_ceil(wave * k_waves) * wave * k_waves * 4 > 5 * pieces;
+                    if !rows.is_multiple_of(at_once) || idle || waves * wave > Target::MAX_WORKGROUP_SIZE || waves < 2 {
+                        continue;
+                    }
+                    let row_steps = rows / at_once;
+                    let g = Geometry { wave, waves, rows_per_wave, k_waves, row_steps, tile, tokens: chosen.tokens, splits: 1, parts_in: 0 };
+                    if g != chosen && takes(op, g).is_ok() {
+                        list.push(g);
+                    }
+                }
+            }
+        }
+    }
+    Ok(list)
 }
 
 /// Outputs per workgroup to be tried: no more than the smallest segment has, in multiples of what must stay together (an

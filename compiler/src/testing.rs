@@ -1,7 +1,7 @@
 //! Hand-made fused graphs for tests of the stages behind the e-graph: a llama in its five launches per layer.
 
 use crate::schedule::Request;
-use hipc_ir::dtype::{DType, KvType, Real};
+use hipc_ir::dtype::{DType, KvType, Layout, Real};
 use hipc_ir::fused::{
     Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedGraph, FusedLaunch, FusedOp, Gemv, Input, Operand,
     ProgramKind, Role, Segment, SegmentOut, Shape, Slot, Tail, rope_spec,
@@ -155,13 +155,13 @@ fn fused(l: &Llama, graph: &Graph, kind: ProgramKind) -> FusedGraph {
     let last = if q8 { Finish::Q8 } else { Finish::RAW };
     let deferred = Some(Deferred { n: l.n, eps: Real(1e-5) });
     let cache = CacheSpec { heads: l.kv_heads, head_dim: l.head_dim, ctx: l.ctx, kv: KvType::F16 };
-    let segment = |rows| Segment { dtype: l.dtype, rows, bias: false };
+    let segment = |rows| Segment { dtype: l.dtype, layout: Layout::Gguf, rows, bias: false };
     let rope = Some(rope_spec(graph, EntityRef::new(0), l.head_dim));
     let (dq, dkv) = (l.heads * l.head_dim, l.kv_heads * l.head_dim);
     let weights = |b: &Builder, names: &[String]| -> Vec<Operand> { names.iter().map(|n| b.weight(n)).collect() };
 
     let (w, g) = (b.weight("token_embd.weight"), b.weight("blk.0.attn_norm.weight"));
-    let op = FusedOp::Embed(Embed { vocab: l.vocab, n: l.n, dtype: l.dtype, finish: next });
+    let op = FusedOp::Embed(Embed { vocab: l.vocab, n: l.n, dtype: l.dtype, layout: Layout::Gguf, finish: next });
     let mut x = b.launch(op, "embed", None, |r| match r {
         Role::Weight(0) => Some(w),
         Role::Gain => Some(g),

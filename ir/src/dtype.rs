@@ -1,9 +1,9 @@
-//! Storage types of weights and caches, with the block geometry of ggml's quantised formats.
+//! Storage types of weights and caches, with the block geometry of ggml's quantised formats and their layouts on a device.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Storage type of a weight tensor, in GGUF's own layout.
+/// Storage type of a weight tensor; blocks as GGUF has them.
 ///
 /// Source of the block layouts: ggml's `ggml-common.h` (`block_q4_0`, `block_q8_0`, `block_q4_K`, `block_q6_K`).
 #[allow(non_camel_case_types)]
@@ -87,7 +87,7 @@ impl DType {
         }
     }
 
-    /// Bytes of a row of `n` values, or `None` if `n` isn't a whole number of blocks.
+    /// Bytes of a row of `n` values in GGUF's layout, or `None` if `n` isn't a whole number of blocks.
     pub fn row_bytes(self, n: u32) -> Option<u64> {
         n.is_multiple_of(self.block_len()).then(|| u64::from(n / self.block_len()) * u64::from(self.block_bytes()))
     }
@@ -101,6 +101,70 @@ impl DType {
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// How the blocks of a weight lie in a device's memory. Files have [`Layout::Gguf`]; a device's copy is repacked at load.
+///
+/// [`Layout::Split`] keeps every bit, at another place: within a row of `K` values first the quants, in pieces of 16 bytes as
+/// lanes take them, then what belongs to blocks, so that every load is aligned to its size and neighbouring lanes load
+/// neighbouring bytes. Rows begin at multiples of 16 bytes.
+///
+/// | type | bytes of a row, by their offset |
+/// |---|---|
+/// | Q4_0 | `0`: the 16 bytes of nibbles of each block; `K/2`: f16 d of each block |
+/// | Q8_0 | `0`: the 32 quants of each block; `K`: f16 d of each block |
+/// | Q4_K | `0`: the 128 bytes of nibbles of each block; `K/2`: 16 bytes for each block: f16 d, f16 dmin, four u16, one u32. u16 number `g` has in bits 0–5 the scale of sub-block `2g`, in 6–11 that of `2g+1`, in 12–13 the upper two bits of the minimum of `2g`, in 14–15 those of `2g+1`; nibble `j` of the u32 is the lower part of the minimum of sub-block `j` |
+/// | Q6_K | `0`: the 128 bytes of low nibbles of each block, of which 16 are a piece; `K/2`: 8 bytes for each piece; `3K/4`: for each piece the i8 scales of its low and of its high nibbles; `13K/16`: f16 d of each block. The 8 bytes are a u32 for the piece's low nibbles and one for its high nibbles; bit pair `i` of byte `b` belongs to the piece's byte `4i + b` |
+///
+/// Text forms leave GGUF's layout out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "Option<Repacked>", from = "Option<Repacked>")]
+pub enum Layout {
+    /// Block after block, as in the file.
+    Gguf,
+    /// Quants of a row, then its scales. Only for types with blocks.
+    Split,
+}
+
+/// The layouts that a weight must be brought into.
+#[derive(Serialize, Deserialize)]
+enum Repacked {
+    Split,
+}
+
+impl From<Layout> for Option<Repacked> {
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::Gguf => None,
+            Layout::Split => Some(Repacked::Split),
+        }
+    }
+}
+
+impl From<Option<Repacked>> for Layout {
+    fn from(repacked: Option<Repacked>) -> Self {
+        match repacked {
+            None => Self::Gguf,
+            Some(Repacked::Split) => Self::Split,
+        }
+    }
+}
+
+impl Layout {
+    /// All layouts.
+    pub const ALL: [Layout; 2] = [Self::Gguf, Self::Split];
+    /// Bytes of which a row in [`Layout::Split`] is a multiple.
+    pub const ALIGN: u64 = 16;
+
+    /// Bytes from one row of `n` values to the next, or `None` if `n` isn't a whole number of blocks or the type doesn't have
+    /// this layout.
+    pub fn row_bytes(self, dtype: DType, n: u32) -> Option<u64> {
+        let bytes = dtype.row_bytes(n)?;
+        match self {
+            Self::Gguf => Some(bytes),
+            Self::Split => dtype.is_quantized().then(|| bytes.next_multiple_of(Self::ALIGN)),
+        }
     }
 }
 

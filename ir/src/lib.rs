@@ -11,4 +11,4 @@ pub mod text;
 pub mod verify;
 
 pub use cranelift_entity::{EntityRef, PrimaryMap};
-pub use dtype::{DType, KvType, Q8Layout, Real};
+pub use dtype::{DType, KvType, Layout, Q8Layout, Real};

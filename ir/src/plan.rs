@@ -3,7 +3,7 @@
 //! Everything is fixed at compile time. The only values that change between steps live in [`StepState`], [`SamplingState`],
 //! the token list and the uniform numbers to sample with.
 
-use crate::dtype::{KvType, Q8Layout};
+use crate::dtype::{KvType, Layout, Q8Layout};
 use crate::fused::{FusedOp, ProgramKind};
 use crate::graph::{Cache, CacheDecl, Rope, RopeDecl, Weight, WeightDecl};
 use cranelift_entity::{PrimaryMap, entity_impl};
@@ -222,8 +222,8 @@ impl Space {
 /// What a buffer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BufferKind {
-    /// A weight tensor in GGUF's layout.
-    Weight(Weight),
+    /// A weight tensor in a layout.
+    Weight(Weight, Layout),
     /// A rotation table `[ctx, dims/2]` of (cos, sin) f32.
     Rope(Rope),
     /// A cache.
@@ -382,6 +382,20 @@ impl Plan {
             .max()
             .unwrap_or(0)
             .next_multiple_of(Self::ALIGN)
+    }
+
+    /// The same plan with all weights in GGUF's layout, each at its place: for a device that reads them from the file.
+    pub fn with_gguf_weights(mut self) -> Self {
+        for spec in self.kernels.values_mut() {
+            spec.op = spec.op.clone().with_layouts(|_, _| Layout::Gguf);
+        }
+        for buffer in self.buffers.values_mut() {
+            if let BufferKind::Weight(w, layout) = &mut buffer.kind {
+                *layout = Layout::Gguf;
+                buffer.bytes = self.weights.get(*w).map_or(buffer.bytes, WeightDecl::bytes);
+            }
+        }
+        self
     }
 
     /// Most of the likeliest tokens that every program can draw from, see [`KernelSpec::most_candidates`].

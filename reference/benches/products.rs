@@ -1,7 +1,7 @@
 //! Speed of the int8 products: bytes of weights per second on one core, by block type, for one token and for a chunk.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hipc_ir::dtype::{DType, Q8Layout, Real};
+use hipc_ir::dtype::{DType, Layout, Q8Layout, Real};
 use hipc_ir::fused::{Combine, Deferred, Finish, FusedOp, Gemv, Input, Segment, Tail};
 use hipc_ir::plan::{Geometry, KernelSpec, StepState};
 use hipc_reference::blocks::quantize;
@@ -20,7 +20,7 @@ fn products(c: &mut Criterion) {
                 k: COLS,
                 input,
                 deferred: Some(Deferred { n: COLS, eps: Real(1e-5) }),
-                segments: vec![Segment { dtype, rows: ROWS, bias: false }],
+                segments: vec![Segment { dtype, layout: Layout::Gguf, rows: ROWS, bias: false }],
                 tail: Tail::Vector { combine: Combine::One, residual: false, finish: Finish::RAW },
             });
             let geometry = Geometry {

@@ -1,7 +1,7 @@
 //! Block types against gguf-py's numbers, and products against naive arithmetic.
 
-use hipc_ir::dtype::{DType, Q8Layout};
-use hipc_reference::blocks::{Matrix, Q8Token, Quants, dot_exact, dot_fast, quantize};
+use hipc_ir::dtype::{DType, Layout, Q8Layout};
+use hipc_reference::blocks::{Matrix, Q8Token, Quants, dot_exact, dot_fast, gguf_row, quantize, split_row};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -56,6 +56,46 @@ fn quants_and_scales_give_the_same_values() {
             assert_eq!(quants.scale[i / quants.piece] * f32::from(quants.q[i] + quants.centre) - min, e, "{dtype} value {i}");
         }
     }
+}
+
+#[test]
+fn a_split_row_has_every_bit_of_the_blocks_once() {
+    for dtype in DType::ALL.into_iter().filter(|t| t.is_quantized()) {
+        for n in [256, 512, 768, 2304] {
+            let [len, stride] = Layout::ALL.map(|l| l.row_bytes(dtype, n).unwrap() as usize);
+            let (mut split, mut back) = (vec![0xff; stride], vec![0xff; len]);
+            let mut places = vec![false; 8 * stride];
+            for bit in 0..8 * len {
+                let mut row = vec![0u8; len];
+                row[bit / 8] |= 1 << (bit % 8);
+                split_row(dtype, &row, &mut split);
+                gguf_row(dtype, &split, &mut back);
+                assert_eq!(back, row, "{dtype} {n}: bit {bit}");
+                let set: Vec<usize> = (0..8 * stride).filter(|i| split[i / 8] >> (i % 8) & 1 == 1).collect();
+                assert!(set.len() == 1 && set[0] < 8 * len, "{dtype} {n}: bit {bit} is at {set:?}");
+                assert!(!std::mem::replace(&mut places[set[0]], true), "{dtype} {n}: bit {bit} has another's place");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_split_matrix_has_the_same_values_and_quants() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(5);
+    for dtype in DType::ALL.into_iter().filter(|t| t.is_quantized()) {
+        let row = random_row(dtype, N, rng);
+        let mut split = vec![0; Layout::Split.row_bytes(dtype, N).unwrap() as usize];
+        split_row(dtype, &row, &mut split);
+        let [gguf, split] = [(Layout::Gguf, &row), (Layout::Split, &split)].map(|(layout, bytes)| {
+            let matrix = Matrix::with_layout(dtype, layout, N, bytes).unwrap();
+            let (mut values, mut quants) = (vec![0f32; N as usize], Quants::default());
+            matrix.dequantize(0, &mut values);
+            matrix.unpack(0, &mut quants);
+            (values, quants.q, quants.scale, quants.min)
+        });
+        assert_eq!(gguf, split, "{dtype}");
+    }
+    assert!(Matrix::with_layout(DType::F16, Layout::Split, N, &[0; 2 * N as usize]).is_none());
 }
 
 #[test]

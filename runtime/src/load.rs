@@ -123,7 +123,7 @@ pub fn load_backend(
 
 fn cpu(plan: Plan, weights: Arc<dyn WeightSource + Send>, listener: &mut dyn Listener) -> Result<Loaded, DeviceError> {
     // Weights are read where they are mapped, and nothing shares memory.
-    let own = plan.buffers.values().filter(|b| !matches!(b.kind, BufferKind::Weight(_)));
+    let own = plan.buffers.values().filter(|b| !matches!(b.kind, BufferKind::Weight(..)));
     let bytes_needed = own.map(|b| b.bytes).sum();
     check_fits("cpu", &plan, bytes_needed, memory()?)?;
     let described = planned(&plan);

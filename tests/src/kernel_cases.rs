@@ -1,6 +1,6 @@
 //! Kernels to compile and to compare with the reference: every skeleton, weight type, epilogue and rule of geometry.
 
-use hipc_ir::dtype::{DType, KvType, Real};
+use hipc_ir::dtype::{DType, KvType, Layout, Real};
 use hipc_ir::fused::{
     Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, HeadPart, Heads, Input, QkPrologue,
     RopeSpec, Row, RowExpr, Segment, SegmentOut, Tail,
@@ -58,11 +58,14 @@ fn named(cases: Vec<(String, FusedOp, Geometry)>) -> Vec<KernelSpec> {
 /// Small kernels that together use every path, for waves of this many lanes. `tokens` is 1 (decode) or more.
 pub fn small(wave: u32, tokens: u32) -> Vec<KernelSpec> {
     let mut cases = Vec::new();
-    for dtype in DType::ALL {
-        gemvs(dtype, wave, tokens, &mut cases);
+    let layouts = |dtype: DType| Layout::ALL.into_iter().filter(move |l| l.row_bytes(dtype, 256).is_some());
+    for (dtype, layout) in DType::ALL.into_iter().flat_map(|d| layouts(d).map(move |l| (d, l))) {
+        gemvs(dtype, layout, wave, tokens, &mut cases);
         let finish = if dtype == DType::F16 { Finish::RAW } else { ALL };
-        let embed = Embed { vocab: 323, n: 256, dtype, finish };
-        cases.push((format!("embed_{}", label(dtype)), FusedOp::Embed(embed), geometry(wave, 2, 128)));
+        for n in [256, 1536] {
+            let embed = Embed { vocab: 323, n, dtype, layout, finish };
+            cases.push((format!("embed_{n}_{}", label(dtype, layout)), FusedOp::Embed(embed), geometry(wave, 2, 128)));
+        }
     }
     mixed(wave, tokens, &mut cases);
     attention(wave, tokens, &mut cases);
@@ -70,8 +73,9 @@ pub fn small(wave: u32, tokens: u32) -> Vec<KernelSpec> {
     named(cases)
 }
 
-fn label(dtype: DType) -> String {
-    dtype.name().to_ascii_lowercase()
+fn label(dtype: DType, layout: Layout) -> String {
+    let split = if layout == Layout::Split { "_split" } else { "" };
+    dtype.name().to_ascii_lowercase() + split
 }
 
 fn input(dtype: DType) -> Input {
@@ -86,13 +90,13 @@ fn cache(heads: u32, head_dim: u32, kv: KvType) -> CacheSpec {
     CacheSpec { heads, head_dim, ctx: CTX, kv }
 }
 
-fn gemvs(dtype: DType, wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
-    let segment = |rows, bias| Segment { dtype, rows, bias };
+fn gemvs(dtype: DType, layout: Layout, wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
+    let segment = |rows, bias| Segment { dtype, layout, rows, bias };
     let mut add = |what: &str, k, segments: Vec<Segment>, deferred, tail, s: Spread| {
         let op = Gemv { k, input: input(dtype), deferred, segments, tail };
         let s = Spread { tokens: if tokens > 1 { s.tokens } else { 1 }, ..s };
         let geometry = s.geometry(wave, &op);
-        cases.push((format!("{what}_{}", label(dtype)), FusedOp::Gemv(op), geometry));
+        cases.push((format!("{what}_{}", label(dtype, layout)), FusedOp::Gemv(op), geometry));
     };
     let vector = |combine, residual, finish| Tail::Vector { combine, residual, finish };
     let q8_gain = Finish { raw: true, gain: true, f32: false, q8: true, ssq: true };
@@ -101,6 +105,7 @@ fn gemvs(dtype: DType, wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp,
     add("one", 256, vec![segment(323, false)], None, vector(Combine::One, false, Finish::RAW), spread(2, 1, 2, 8, 4));
     add("down", 1536, vec![segment(96, true)], None, vector(Combine::One, true, q8_gain), spread(2, 4, 2, 32, 2));
     add("wide", 4096, vec![segment(40, false)], Some(DEFERRED), vector(Combine::One, true, ssq), spread(1, 2, 4, 16, 1));
+    add("deep", 14336, vec![segment(12, false)], None, vector(Combine::One, false, Finish::RAW), spread(2, 2, 2, 12, 2));
     add(
         "gelu",
         512,
@@ -126,7 +131,9 @@ fn gemvs(dtype: DType, wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp,
 
 /// Launches that hold matrices of several types, as *_M files have them.
 fn mixed(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
-    let segment = |dtype, rows| Segment { dtype, rows, bias: false };
+    // Types meet in the layouts that they have on some target.
+    let layout = |dtype| if matches!(dtype, DType::Q4_0 | DType::Q8_0 | DType::Q6_K) { Layout::Split } else { Layout::Gguf };
+    let segment = |dtype, rows| Segment { dtype, layout: layout(dtype), rows, bias: false };
     for (what, types) in [
         ("k_quants", [DType::Q4_K, DType::Q4_K, DType::Q6_K]),
         ("quants", [DType::Q4_0, DType::Q8_0, DType::Q4_0]),

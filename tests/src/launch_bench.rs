@@ -1,10 +1,10 @@
 //! Single launches on any driver: operands of a kernel made at random, executed, compared with the reference.
 
 use half::{bf16, f16};
-use hipc_ir::dtype::{DType, KvType, Q8Layout};
+use hipc_ir::dtype::{DType, KvType, Layout, Q8Layout};
 use hipc_ir::fused::{Access, FusedOp, Param, Role, Shape};
 use hipc_ir::plan::{KernelSpec, SamplingState, StepState};
-use hipc_reference::blocks::quantize;
+use hipc_reference::blocks::{quantize, split_row};
 use hipc_reference::launch::{Finding, check};
 use hipfire_run::device::{DeviceError, DevicePtr, Driver, KernelLaunch};
 
@@ -179,7 +179,16 @@ fn operand(spec: &KernelSpec, p: &Param, tokens: u32, ctx: u32, random: &mut Ran
                 KvType::F16 => values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect(),
             }
         }
-        Shape::Weight { dtype, rows, cols } => weights(dtype, rows * cols, random),
+        Shape::Weight { dtype, layout: Layout::Gguf, rows, cols } => weights(dtype, rows * cols, random),
+        Shape::Weight { dtype, layout: Layout::Split, rows, cols } => {
+            let [from, to] = Layout::ALL.map(|l| l.row_bytes(dtype, cols).unwrap_or(1) as usize);
+            let (blocks, mut split) = (weights(dtype, rows * cols, random), vec![0; rows as usize * to]);
+            for (row, out) in blocks.chunks_exact(from).zip(split.chunks_exact_mut(to)) {
+                split_row(dtype, row, out);
+                out[from..].fill(UNTOUCHED);
+            }
+            split
+        }
     }
 }
 

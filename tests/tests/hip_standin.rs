@@ -11,7 +11,7 @@ use hipc_ir::graph::{RopeDecl, RopeStyle, Weight, WeightDecl};
 use hipc_ir::plan::{
     BufferDecl, BufferKind, Cost, Geometry, KernelSpec, Launch, ModelInfo, Plan, Program, SamplingState, Space, StepState,
 };
-use hipc_ir::{DType, EntityRef, KvType, PrimaryMap, Real};
+use hipc_ir::{DType, EntityRef, KvType, Layout, PrimaryMap, Real};
 use hipc_tests::file_weights::FileWeights;
 use hipc_tests::shared::demo_model;
 use hipfire_run::conversation::{Conversation, Limits};
@@ -163,7 +163,7 @@ fn plan() -> Plan {
     let outbox = buffer(BufferKind::Outbox, Space::Pinned, 4 * 1025);
     let sampling = buffer(BufferKind::Sampling, Space::Persistent, SamplingState::BYTES);
     let draws = buffer(BufferKind::Draws, Space::Persistent, 8 * 1025);
-    let w = buffer(BufferKind::Weight(weight), Space::Weights, u64::from(4 * N));
+    let w = buffer(BufferKind::Weight(weight, Layout::Gguf), Space::Weights, u64::from(4 * N));
     let x = buffer(BufferKind::F32(N), Space::Arena, u64::from(4 * N));
     let out = buffer(BufferKind::Logits, Space::Persistent, u64::from(4 * N));
     let ids = buffer(BufferKind::Ids, Space::Persistent, 4);

@@ -68,6 +68,7 @@ struct AttentionShape {
   static_assert(waves % head_sets == 0, "there are waves for all query heads");
   static constexpr int position_waves = waves / head_sets;
   static constexpr int step = position_waves * slots * at_once;  // positions of a workgroup at a time
+  static constexpr int least = 128;  // positions that are not worth another workgroup
 };
 
 // Queries as they are; the new K is in the cache.
@@ -98,6 +99,7 @@ struct Running {
   f32 max[HeadCount], sum[HeadCount], values[HeadCount][8];
 
   HIPC_MEMBER void clear() {
+#pragma unroll
     for (int h = 0; h < HeadCount; ++h) {
       max[h] = -1e30f;  // finite, so that a slot without positions joins as nothing and not as NaN
       sum[h] = 0;
@@ -106,16 +108,21 @@ struct Running {
   }
   template <int Count, class V>
   HIPC_MEMBER void add(const f32 (&scores)[Count][HeadCount], const V (&v)[Count]) {
+#pragma unroll
     for (int h = 0; h < HeadCount; ++h) {
       f32 highest = max[h];
+#pragma unroll
       for (int u = 0; u < Count; ++u) highest = __builtin_fmaxf(highest, scores[u][h]);
       const f32 before = pow2(max[h] - highest);
       max[h] = highest;
       sum[h] *= before;
+#pragma unroll
       for (int i = 0; i < 8; ++i) values[h][i] *= before;
+#pragma unroll
       for (int u = 0; u < Count; ++u) {
         const f32 weight = pow2(scores[u][h] - highest);
         sum[h] += weight;
+#pragma unroll
         for (int i = 0; i < 8; ++i) values[h][i] += weight * v[u][i];
       }
     }
@@ -123,14 +130,17 @@ struct Running {
   // Joins the slots of a wave; the first slot has the result. Converged.
   template <int Wave, int Lanes>
   HIPC_MEMBER void join_slots() {
+#pragma unroll
     for (int mask = Lanes; mask < Wave; mask *= 2) {
       const u32 other = thread_id() % Wave ^ mask;
+#pragma unroll
       for (int h = 0; h < HeadCount; ++h) {
         const f32 its_max = bits<f32>(shuffle<Wave>(bits<u32>(max[h]), other));
         const f32 highest = __builtin_fmaxf(max[h], its_max);
         const f32 mine = pow2(max[h] - highest), its = pow2(its_max - highest);
         max[h] = highest;
         sum[h] = sum[h] * mine + bits<f32>(shuffle<Wave>(bits<u32>(sum[h]), other)) * its;
+#pragma unroll
         for (int i = 0; i < 8; ++i) {
           values[h][i] = values[h][i] * mine + bits<f32>(shuffle<Wave>(bits<u32>(values[h][i]), other)) * its;
         }
@@ -138,6 +148,27 @@ struct Running {
     }
   }
 };
+
+// A part of a softmax for one value: joined with others by the rules of the online softmax.
+struct Part {
+  f32 max, sum, value;
+  HIPC_MEMBER static Part none() { return {-1e30f, 0, 0}; }
+};
+template <int Count>
+HIPC_DEVICE Part join_parts(Part all, const Part (&parts)[Count]) {
+  f32 highest = all.max;
+#pragma unroll
+  for (int i = 0; i < Count; ++i) highest = __builtin_fmaxf(highest, parts[i].max);
+  const f32 before = pow2(all.max - highest);
+  Part joined = {highest, all.sum * before, all.value * before};
+#pragma unroll
+  for (int i = 0; i < Count; ++i) {
+    const f32 weight = pow2(parts[i].max - highest);
+    joined.sum += weight * parts[i].sum;
+    joined.value += weight * parts[i].value;
+  }
+  return joined;
+}
 
 template <class Gpu, class W, class S, class H, class Q, class K, class Out>
 HIPC_DEVICE void attend(const State* state, Q queries, K k_cache, K v_cache, f32 scale, Out out, f32* scratch,
@@ -150,21 +181,43 @@ HIPC_DEVICE void attend(const State* state, Q queries, K k_cache, K v_cache, f32
 
   // This workgroup's positions: begin … end − 1.
   const u32 kv = group_x() / splits, split = group_x() % splits, token = chunk.token(0), position = chunk.position(0);
-  const u32 each = ((position + splits) / splits + A::step - 1) / A::step * A::step;
+  const u32 even = (position + splits) / splits, least = even > A::least ? even : A::least;
+  const u32 each = (least + A::step - 1) / A::step * A::step;
   const u32 used = position / each + 1, begin = split * each;
   if (split >= used) return;
   const u32 end = split + 1 < used ? begin + each : position + 1;
   const bool appends = Q::appends && split + 1 == used;
   const u32 cached = appends ? end - 1 : end;  // … of which those from begin to here come from the K cache
 
-  // Queries, normed, into LDS; in the workgroup that appends, also the new key.
-  HIPC_SHARED f32 normed[(shared_by + Q::appends) * head_dim];
-  HIPC_SHARED T new_key[head_dim];
   const u32 wave = uniform(thread_id() / Gpu::wave), lane = thread_id() % Gpu::wave;
-  for (u32 h = wave; h < shared_by; h += A::waves) {
-    norm_head<Gpu, head_dim>(queries.q + (token * H::value + kv * shared_by + h) * head_dim, queries.q_norm, normed + h * head_dim);
-  }
+  const u32 set = wave / A::position_waves, position_wave = wave % A::position_waves, slot = lane / A::lanes;
+  const bool holds = lane % A::lanes * 8 < head_dim;  // of 16 lanes for a head_dim of 80, ten hold something
+  const u32 d0 = holds ? lane % A::lanes * 8 : 0;
+  const auto position_at = [&](u32 step, u32 u) __attribute__((always_inline)) {
+    return begin + ((step * A::position_waves + position_wave) * at_once + u) * A::slots + slot;
+  };
+  const auto fetch = [&](const K& cache, u32 step, Eight<T> (&to)[at_once]) __attribute__((always_inline)) {
+#pragma unroll
+    for (int u = 0; u < at_once; ++u) {
+      const u32 p = position_at(step, u), last = cached > begin ? cached - 1 : begin;
+      to[u] = Eight<T>::at(cache.row(kv, p < last ? p : last) + d0);
+    }
+  };
+  // The first keys and values are on their way while the queries are made.
+  Eight<T> k[at_once], v[at_once];
+  fetch(k_cache, 0, k);
+  fetch(v_cache, 0, v);
+
+  f32 q[A::heads][8];
+  const f32 to_log2 = scale * 1.44269504f;
+  HIPC_SHARED T new_key[head_dim];
   if constexpr (Q::appends) {
+    // Queries, normed, into LDS; in the workgroup that appends, also the new key.
+    HIPC_SHARED f32 normed[(shared_by + 1) * head_dim];
+    for (u32 h = wave; h < shared_by; h += A::waves) {
+      norm_head<Gpu, head_dim>(queries.q + (token * H::value + kv * shared_by + h) * head_dim, queries.q_norm,
+                               normed + h * head_dim);
+    }
     f32* key = normed + shared_by * head_dim;
     if (appends && wave == shared_by % A::waves) {
       norm_head<Gpu, head_dim>(queries.k + (token * K::heads + kv) * head_dim, queries.k_norm, key);
@@ -174,108 +227,98 @@ HIPC_DEVICE void attend(const State* state, Q queries, K k_cache, K v_cache, f32
       new_key[d] = T(rotated(queries.rope, position, d, [&](u32 e) __attribute__((always_inline)) { return key[e]; }));
       k_cache.row(kv, position)[d] = new_key[d];
     }
-  }
-  barrier();
-
-  const u32 set = wave / A::position_waves, position_wave = wave % A::position_waves, slot = lane / A::lanes;
-  const bool holds = lane % A::lanes * 8 < head_dim;  // of 16 lanes for a head_dim of 80, ten hold something
-  const u32 d0 = holds ? lane % A::lanes * 8 : 0;
-  f32 q[A::heads][8];
-  for (int h = 0; h < A::heads; ++h) {
-    const u32 head = set * A::heads + h < shared_by ? set * A::heads + h : shared_by - 1;
-    for (int i = 0; i < 8; ++i) {
-      const f32 turned = rotated(queries.rope, position, d0 + i,
-                                 [&](u32 e) __attribute__((always_inline)) { return normed[head * head_dim + e]; });
-      q[h][i] = holds ? turned * (scale * 1.44269504f) : 0;
+    barrier();
+#pragma unroll
+    for (int h = 0; h < A::heads; ++h) {
+      const u32 head = set * A::heads + h < shared_by ? set * A::heads + h : shared_by - 1;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const f32 turned = rotated(queries.rope, position, d0 + i,
+                                   [&](u32 e) __attribute__((always_inline)) { return normed[head * head_dim + e]; });
+        q[h][i] = holds ? turned * to_log2 : 0;
+      }
+    }
+  } else {
+#pragma unroll
+    for (int h = 0; h < A::heads; ++h) {
+      const u32 head = set * A::heads + h < shared_by ? set * A::heads + h : shared_by - 1;
+      const f32* of_head = queries.q + (token * H::value + kv * shared_by + head) * head_dim + d0;
+      const f32x4 low = load<f32x4>(of_head), high = load<f32x4>(of_head + 4);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) q[h][i] = holds ? (i < 4 ? low[i] : high[i - 4]) * to_log2 : 0;
     }
   }
 
-  const auto score = [&](const Eight<T>& k, f32 (&scores)[A::heads], bool exists) __attribute__((always_inline)) {
+  const auto score = [&](const Eight<T>& of, f32 (&scores)[A::heads], bool exists) __attribute__((always_inline)) {
+#pragma unroll
     for (int h = 0; h < A::heads; ++h) {
       f32 sum = 0;
-      for (int i = 0; i < 8; ++i) sum += q[h][i] * k[i];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum += q[h][i] * of[i];
       sum = reduce<Add, Gpu::wave, A::lanes>(sum);
       scores[h] = exists ? sum : -__builtin_huge_valf();
-    }
-  };
-  const auto position_at = [&](u32 step, u32 u) __attribute__((always_inline)) {
-    return begin + ((step * A::position_waves + position_wave) * at_once + u) * A::slots + slot;
-  };
-  const auto fetch = [&](const K& cache, u32 step, Eight<T> (&to)[at_once]) __attribute__((always_inline)) {
-    for (int u = 0; u < at_once; ++u) {
-      const u32 p = position_at(step, u);
-      to[u] = Eight<T>::at(cache.row(kv, p < cached ? p : cached - 1) + d0);
     }
   };
 
   Running<A::heads> running;
   running.clear();
-  if (cached > begin) {
-    Eight<T> k[at_once], v[at_once];
-    fetch(k_cache, 0, k);
-    const u32 steps = (cached - begin + A::step - 1) / A::step;
+  const u32 steps = (cached - begin + A::step - 1) / A::step;
 #pragma unroll 1
-    for (u32 step = 0; step < steps; ++step) {
-      fetch(v_cache, step, v);
-      f32 scores[at_once][A::heads];
-      for (int u = 0; u < at_once; ++u) score(k[u], scores[u], position_at(step, u) < cached);
-      fetch(k_cache, step + 1, k);  // also after the last step: a load that nobody needs is cheaper than a branch
-      running.add(scores, v);
-    }
+  for (u32 step = 0; step < steps; ++step) {
+    // Also after the last step: a load that nobody needs is cheaper than a branch.
+    f32 scores[at_once][A::heads];
+#pragma unroll
+    for (int u = 0; u < at_once; ++u) score(k[u], scores[u], position_at(step, u) < cached);
+    fetch(k_cache, step + 1, k);
+    running.add(scores, v);
+    fetch(v_cache, step + 1, v);
   }
   if constexpr (Q::appends) {
     if (appends && position_wave == 0) {
-      const Eight<T> v[1] = {Eight<T>::at(v_cache.row(kv, position) + d0)};
+      const Eight<T> new_value[1] = {Eight<T>::at(v_cache.row(kv, position) + d0)};
       f32 scores[1][A::heads];
       score(Eight<T>::at(new_key + d0), scores[0], slot == 0);
-      running.add(scores, v);
+      running.add(scores, new_value);
     }
   }
 
-  // Join slots, then waves, a head of each set at a time.
+  // Join slots, then waves.
   running.template join_slots<Gpu::wave, A::lanes>();
-  HIPC_SHARED f32 wave_values[A::waves][head_dim], wave_max[A::waves], wave_sum[A::waves];
-  HIPC_SHARED f32 values[shared_by * head_dim], max[shared_by], sum[shared_by];
+  HIPC_SHARED f32 wave_values[A::waves][A::heads][head_dim], wave_max[A::waves][A::heads], wave_sum[A::waves][A::heads];
+#pragma unroll
   for (int h = 0; h < A::heads; ++h) {
     if (slot == 0 && holds) {
-      for (int i = 0; i < 8; ++i) wave_values[wave][d0 + i] = running.values[h][i];
+#pragma unroll
+      for (int i = 0; i < 8; ++i) wave_values[wave][h][d0 + i] = running.values[h][i];
     }
     if (lane == 0) {
-      wave_max[wave] = running.max[h];
-      wave_sum[wave] = running.sum[h];
+      wave_max[wave][h] = running.max[h];
+      wave_sum[wave][h] = running.sum[h];
     }
-    barrier();
-    for (u32 e = thread_id(); e < A::head_sets * head_dim; e += A::threads) {
-      const u32 head = e / head_dim * A::heads + h, d = e % head_dim, first = e / head_dim * A::position_waves;
-      f32 highest = wave_max[first], total = 0, value = 0;
-      for (int w = 1; w < A::position_waves; ++w) highest = __builtin_fmaxf(highest, wave_max[first + w]);
-      for (int w = 0; w < A::position_waves; ++w) {
-        const f32 weight = pow2(wave_max[first + w] - highest);
-        total += weight * wave_sum[first + w];
-        value += weight * wave_values[first + w][d];
-      }
-      if (head < shared_by) {
-        values[head * head_dim + d] = value;
-        if (d == 0) {
-          max[head] = highest;
-          sum[head] = total;
-        }
-      }
-    }
-    barrier();
   }
+  barrier();
+  // Value e of the KV head's query heads, of this workgroup's positions.
+  const auto of_waves = [&](u32 e) __attribute__((always_inline)) {
+    const u32 head = e / head_dim, h = head % A::heads, first = head / A::heads * A::position_waves;
+    Part parts[A::position_waves];
+#pragma unroll
+    for (int w = 0; w < A::position_waves; ++w) {
+      parts[w] = {wave_max[first + w][h], wave_sum[first + w][h], wave_values[first + w][h][e % head_dim]};
+    }
+    return join_parts(Part::none(), parts);
+  };
 
   // Join workgroups: each leaves its result; the last one to do so has them all, and reads them in the order of the splits.
   constexpr u32 record = head_dim + 2;  // maximum, sum, values
   f32* records = scratch + (token * H::value + kv * shared_by) * u64(splits * record);
-  HIPC_SHARED f32 weights[shared_by][splits];
-  if (used > 1) {
+  if (splits > 1 && used > 1) {
     for (u32 e = thread_id(); e < shared_by * head_dim; e += A::threads) {
-      f32* mine = records + (e / head_dim * splits + split) * record;
-      mine[2 + e % head_dim] = values[e];
+      const Part mine = of_waves(e);
+      f32* to = records + (e / head_dim * splits + split) * record;
+      to[2 + e % head_dim] = mine.value;
       if (e % head_dim == 0) {
-        mine[0] = max[e / head_dim];
-        mine[1] = sum[e / head_dim];
+        to[0] = mine.max;
+        to[1] = mine.sum;
       }
     }
     release_device();
@@ -287,22 +330,26 @@ HIPC_DEVICE void attend(const State* state, Q queries, K k_cache, K v_cache, f32
     if (before + 1 != used) return;
     acquire_device();
     if (thread_id() == 0) *counter = 0;
-    for (u32 h = thread_id(); h < shared_by; h += A::threads) {
-      const f32* of_head = records + h * splits * record;
-      f32 highest = of_head[0], total = 0;
-      for (u32 s = 1; s < used; ++s) highest = __builtin_fmaxf(highest, of_head[s * record]);
-      for (u32 s = 0; s < used; ++s) total += pow2(of_head[s * record] - highest) * of_head[s * record + 1];
-      for (u32 s = 0; s < used; ++s) weights[h][s] = pow2(of_head[s * record] - highest) / total;
-    }
-    barrier();
   }
 
   const auto value = [&](u32 e, u32) __attribute__((always_inline)) {
-    const u32 head = e / head_dim;
-    if (used == 1) return values[e] / sum[head];
-    f32 y = 0;
-    for (u32 s = 0; s < used; ++s) y += weights[head][s] * records[(head * splits + s) * record + 2 + e % head_dim];
-    return y;
+    Part all = Part::none();
+    if (splits == 1 || used == 1) {
+      all = of_waves(e);
+    } else {
+      constexpr int at_a_time = splits < 8 ? splits : 8;
+      for (u32 from = 0; from < used; from += at_a_time) {
+        Part parts[at_a_time];
+#pragma unroll
+        for (int i = 0; i < at_a_time; ++i) {
+          const bool exists = from + i < used;
+          const f32* of = records + (e / head_dim * splits + (exists ? from + i : from)) * record;
+          parts[i] = {of[0], exists ? of[1] : 0, exists ? of[2 + e % head_dim] : 0};
+        }
+        all = join_parts(all, parts);
+      }
+    }
+    return all.value / all.sum;
   };
   finish<Gpu, A::threads, shared_by * head_dim, H::value * head_dim, 1>(out, chunk, kv * shared_by * head_dim, 0, 1, value);
 }

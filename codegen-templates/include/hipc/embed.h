@@ -13,7 +13,7 @@ struct Embedding {
   const T* w;
   HIPC_MEMBER f32 at(i32 id, u32 i) const {
     const u32 row = u32(id) < u32(Vocab) ? u32(id) : Vocab - 1;
-    return T::value(reinterpret_cast<const u8*>(w) + row * u64(row_bytes<T, N>), i);
+    return T::template value<N>(reinterpret_cast<const u8*>(w) + row * u64(row_bytes<T, N>), i);
   }
 };
 

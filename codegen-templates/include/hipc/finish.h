@@ -22,6 +22,13 @@ struct Finish : Parts... {
 template <class... Parts>
 HIPC_GUIDE Finish(Parts...) -> Finish<Parts...>;
 
+// Gain of element i, which nobody asks for without one.
+template <class Out>
+HIPC_DEVICE f32 gain_of(const Out& out, u32 i) {
+  if constexpr (Out::template has<Gain>) return out.gain[i];
+  else return 1;
+}
+
 // What is added before.
 struct Residual {
   const f32* x;
@@ -32,10 +39,10 @@ struct NoResidual {
 };
 
 // Elements start … start + Tile − 1 (of N per token) of the tokens of a chunk; y(j, slot) computes element start + j of a
-// slot. Lanes are taken in groups of 32, one int8 block each: the block is the workgroup's own, so start and Tile must be
+// slot, gain_at(i) gives the gain of element i. Lanes are taken in groups of 32, one int8 block each: the block is the workgroup's own, so start and Tile must be
 // multiples of 32 if int8 blocks are written. Called by all threads of the workgroup.
-template <class Gpu, int Threads, int Tile, int N, int Tokens, class Out, class Y>
-HIPC_DEVICE void finish(const Out& out, const Chunk& chunk, u32 start, u32 part, u32 parts, Y y_of) {
+template <class Gpu, int Threads, int Tile, int N, int Tokens, class Out, class Y, class GainAt>
+HIPC_DEVICE void finish(const Out& out, const Chunk& chunk, u32 start, u32 part, u32 parts, Y y_of, GainAt gain_at) {
   constexpr bool raw = Out::template has<Raw>, gain = Out::template has<Gain>, gained = Out::template has<Gained>;
   constexpr bool quantized = Out::template has<Quantized>, ssq = Out::template has<Ssq>;
   static_assert(!quantized || (Tile % 32 == 0 && N % 32 == 0), "an int8 block has one owner");
@@ -48,7 +55,7 @@ HIPC_DEVICE void finish(const Out& out, const Chunk& chunk, u32 start, u32 part,
     const u32 token = chunk.first + slot;
     const f32 y = exists ? y_of(j, slot) : 0;
     f32 z = y;
-    if constexpr (gain) z = exists ? y * out.gain[i] : 0;
+    if constexpr (gain) z = exists ? y * gain_at(i) : 0;
     if constexpr (raw) {
       if (exists) out.raw[token * N + i] = y;
     }
@@ -84,6 +91,13 @@ HIPC_DEVICE void finish(const Out& out, const Chunk& chunk, u32 start, u32 part,
       if (chunk.has(slot)) out.ssq[(chunk.first + slot) * parts + part] = sum;
     }
   }
+}
+
+// The same with the gains where they are.
+template <class Gpu, int Threads, int Tile, int N, int Tokens, class Out, class Y>
+HIPC_DEVICE void finish(const Out& out, const Chunk& chunk, u32 start, u32 part, u32 parts, Y y_of) {
+  finish<Gpu, Threads, Tile, N, Tokens>(out, chunk, start, part, parts, y_of,
+                                        [&](u32 i) __attribute__((always_inline)) { return gain_of(out, i); });
 }
 
 }  // namespace hipc

@@ -121,17 +121,23 @@ struct Types {
 //
 // A wave goes through its steps and, within a step, through the chunks of its rows: K / (stride of a chunk) turns of one
 // 16-byte piece per row and lane. With one token the next turn's weights are in flight while this turn's are multiplied, if
-// there are registers for them; a lane keeps the sums of the step that has its number and writes them at the end, so that
-// no branch holds a load back. With several tokens the registers serve their products, and activations are read every turn.
-template <class Gpu, class G, class T, class In, class Tail>
+// there are registers for them; activations that all steps share are read once; and the rows' sums over the lanes are made
+// together, so that a lane ends with one of them: it keeps that of the step that has its number and writes it at the end, so
+// that no branch holds a load back. With several tokens the registers serve their products, and activations are read every turn.
+//
+// `prepare` is called when the first loads are on their way: what it reads, the weights don't wait for. If it finds the
+// workgroup without work, the rest is left out.
+template <class Gpu, class G, class T, class In, class Tail, class Prepare>
 HIPC_DEVICE void multiply(const In& in, const Chunk& chunk, const Tail& tail, u32 row_wave, u32 k_wave, u32 from, u32 to,
-                          f32 (&sums)[G::k_waves][G::tokens][G::local_rows]) {
+                          f32 (&sums)[G::k_waves][G::tokens][G::local_rows], Prepare prepare) {
   static_assert(__is_same(typename T::Form, typename In::Form), "quantised weights meet int8 activations, float weights f32");
   static_assert(In::size % T::len == 0 && In::size % T::piece == 0, "a row is whole blocks and whole pieces");
-  static_assert(G::steps <= Gpu::wave, "a lane keeps the sums of one step");
+  static_assert(G::rows * G::steps <= Gpu::wave, "a lane keeps one sum");
   constexpr u32 pieces = In::size / T::piece, stride = Gpu::wave * G::k_waves, chunks = (pieces + stride - 1) / stride;
   constexpr bool ahead = G::tokens == 1 && registers_for<Gpu, G::waves> >= 64 + 16 * G::rows;
+  constexpr bool held = ahead && chunks == 1;  // every step meets the same activations
   using Piece = typename T::Piece;
+  using Met = typename T::Met;
   const u32 lane = thread_id() % Gpu::wave;
 
   const auto piece = [&](u32 turn) __attribute__((always_inline)) {
@@ -141,42 +147,59 @@ HIPC_DEVICE void multiply(const In& in, const Chunk& chunk, const Tail& tail, u3
   const auto fetch = [&](u32 turn, Piece (&w)[G::rows]) __attribute__((always_inline)) {
     const Span span = tail.template span<G>(group_x(), first_row(turn / chunks));
     const u32 p = piece(turn) < pieces ? piece(turn) : pieces - 1;
-    for (int r = 0; r < G::rows; ++r) w[r] = T::fetch(span.template at<T, In::size>(r), p);
+#pragma unroll
+    for (int r = 0; r < G::rows; ++r) w[r] = T::template fetch<In::size>(span.template at<T, In::size>(r), p);
+  };
+  // Activations of a turn; of one token there are as many rows as workgroups, whether the step has that token or not.
+  const auto activations = [&](u32 turn, u32 slot) __attribute__((always_inline)) {
+    const u32 clamped = pieces % stride == 0 || piece(turn) < pieces ? piece(turn) : pieces - 1;
+    if constexpr (G::tokens == 1) return T::template meet<Gpu>(in.token(group_y()), clamped);
+    else return T::template meet<Gpu>(in.token(chunk.token(slot)), opaque(clamped));
   };
 
-  f32 acc[G::rows][G::tokens] = {}, kept[G::rows] = {};
+  f32 acc[G::rows][G::tokens] = {}, kept = 0;
   Piece w[G::rows];
+  Met shared;
   const auto take = [&](u32 turn, auto fetch_next) __attribute__((always_inline)) {
     const bool exists = pieces % stride == 0 || piece(turn) < pieces;
-    const u32 clamped = exists ? piece(turn) : pieces - 1, p = G::tokens > 1 ? opaque(clamped) : clamped;
     Piece next[G::rows];
     if constexpr (!ahead) fetch(turn, w);
+#pragma unroll
     for (int slot = 0; slot < G::tokens; ++slot) {
-      const auto x = T::meet(in.token(chunk.token(slot)), p);
+      const Met x = held ? shared : activations(turn, slot);
       if constexpr (ahead && fetch_next.value) fetch(turn + 1, next);
+#pragma unroll
       for (int r = 0; r < G::rows; ++r) {
         const f32 product = T::template dot<Gpu>(w[r], x);
         acc[r][slot] += exists ? product : 0;
       }
     }
     if constexpr (ahead && fetch_next.value) {
+#pragma unroll
       for (int r = 0; r < G::rows; ++r) w[r] = next[r];
     }
     if (turn % chunks != chunks - 1) return;
-    for (int r = 0; r < G::rows; ++r) {
-      for (int slot = 0; slot < G::tokens; ++slot) {
-        const f32 sum = reduce<Add, Gpu::wave, Gpu::wave>(acc[r][slot]);
-        if constexpr (ahead) kept[r] = lane == turn / chunks ? sum : kept[r];
-        else if (lane == 0) sums[k_wave][slot][first_row(turn / chunks) + r] = sum;
+#pragma unroll
+    for (int slot = 0; slot < G::tokens; ++slot) {
+      f32 of_slot[G::rows];
+#pragma unroll
+      for (int r = 0; r < G::rows; ++r) {
+        of_slot[r] = acc[r][slot];
         acc[r][slot] = 0;
       }
+      const f32 sum = reduce_rows<Gpu::wave, G::rows>(of_slot);
+      constexpr u32 lanes = Gpu::wave / G::rows;  // with the same row
+      if constexpr (ahead) kept = lane % lanes == turn / chunks ? sum : kept;
+      else if (lane % lanes == 0) sums[k_wave][slot][first_row(turn / chunks) + lane / lanes] = sum;
     }
   };
   u32 turn = from * chunks;
   const u32 end = to * chunks;
   if (turn == end) return;
+  if constexpr (ahead) fetch(turn, w);
+  if constexpr (held) shared = activations(turn, 0);
+  if (!prepare()) return;
   if constexpr (ahead) {
-    fetch(turn, w);
 #pragma unroll 1
     for (; turn + 1 < end; ++turn) take(turn, True{});
     take(turn, False{});
@@ -185,8 +208,11 @@ HIPC_DEVICE void multiply(const In& in, const Chunk& chunk, const Tail& tail, u3
     for (; turn < end; ++turn) take(turn, False{});
   }
 
-  if (!ahead || lane < from || lane >= to) return;
-  for (int r = 0; r < G::rows; ++r) sums[k_wave][0][first_row(lane) + r] = kept[r];
+  if constexpr (ahead) {
+    constexpr u32 lanes = Gpu::wave / G::rows;
+    const u32 step = lane % lanes;
+    if (step >= from && step < to) sums[k_wave][0][first_row(step) + lane / lanes] = kept;
+  }
 }
 
 // Sums of products as one thread per output finds them after the barrier.
@@ -206,14 +232,25 @@ struct Products {
 template <class Gpu, class G, class In, class NormKind, class Tail>
 HIPC_DEVICE void gemv(const State* state, In in, NormKind norm, Tail tail) {
   static_assert(G::local_rows == Tail::template local_rows<G>, "Rows · Waves/KWaves · Steps fill the tile");
-  const Chunk chunk = Chunk::of<G::tokens>(state, tail.from(state));
-  if (chunk.empty<G::tokens>()) return;
   HIPC_SHARED f32 sums[G::k_waves][G::tokens][G::local_rows];
   HIPC_SHARED f32 squares[G::tokens][G::waves];
   constexpr int threads = G::waves * Gpu::wave;
 
+  // What the end needs beside the products. One token's weights don't depend on it, so they are asked for before.
+  Chunk chunk;
   f32 ssq[G::tokens];
-  for (int slot = 0; slot < G::tokens; ++slot) ssq[slot] = norm.template fetch<threads>(chunk.token(slot));
+  typename Tail::template Ahead<Gpu, G> ahead;
+  const auto prepare = [&]() __attribute__((always_inline)) {
+    chunk = Chunk::of<G::tokens>(state, tail.from(state));
+    if (chunk.template empty<G::tokens>()) return false;
+#pragma unroll
+    for (int slot = 0; slot < G::tokens; ++slot) ssq[slot] = norm.template fetch<threads>(chunk.token(slot));
+    ahead.fetch(tail, chunk, group_x());
+    return true;
+  };
+  constexpr bool early = G::tokens > 1;
+  if (early && !prepare()) return;
+  bool prepared = early;
 
   const u32 wave = uniform(thread_id() / Gpu::wave), row_wave = wave / G::k_waves, k_wave = wave % G::k_waves;
   // Turns per weight type, so that each has only its own registers. Steps of one type follow each other.
@@ -226,11 +263,17 @@ HIPC_DEVICE void gemv(const State* state, In in, NormKind norm, Tail tail) {
       while (from < G::steps && !has(from)) ++from;
       for (to = from; to < G::steps && has(to);) ++to;
     }
-    multiply<Gpu, G, decltype(type)>(in, chunk, tail, row_wave, k_wave, from, to, sums);
+    multiply<Gpu, G, decltype(type)>(in, chunk, tail, row_wave, k_wave, from, to, sums,
+                                     [&]() __attribute__((always_inline)) {
+                                       if (prepared) return true;
+                                       prepared = true;
+                                       return prepare();
+                                     });
   });
+  if (!early && chunk.template empty<G::tokens>()) return;
   for (int slot = 0; slot < G::tokens; ++slot) norm.template share<Gpu, threads>(ssq[slot], squares[slot]);
   barrier();
-  tail.template finish<Gpu, G>(chunk, group_x(), Products<Gpu, G, NormKind>{sums, squares, norm});
+  tail.template finish<Gpu, G>(chunk, group_x(), Products<Gpu, G, NormKind>{sums, squares, norm}, ahead);
 }
 
 // ---- one result -----------------------------------------------------------------------------------------------------
@@ -307,14 +350,33 @@ struct Vector {
   template <class G>
   HIPC_MEMBER Span span(u32 tile, u32 local) const { return combination.template span<G>(tile, local); }
 
+  // With a thread per output: its residual and its gain.
+  template <class Gpu, class G>
+  struct Ahead {
+    static constexpr bool holds = G::tokens == 1 && round_up(G::tile, 32) <= G::waves * Gpu::wave;
+    f32 residual, gain;
+    HIPC_MEMBER void fetch(const Vector& tail, const Chunk& chunk, u32 tile) {
+      const u32 row = tile * G::tile + thread_id();
+      if (!holds || thread_id() >= G::tile || row >= Combination::rows) return;
+      residual = tail.residual.at(chunk.first * Combination::rows + row);
+      if constexpr (Out::template has<Gain>) gain = tail.out.gain[row];
+    }
+  };
+
   template <class Gpu, class G, class P>
-  HIPC_MEMBER void finish(const Chunk& chunk, u32 tile, const P& product) const {
+  HIPC_MEMBER void finish(const Chunk& chunk, u32 tile, const P& product, const Ahead<Gpu, G>& ahead) const {
     constexpr int n = Combination::rows;
     const u32 start = tile * G::tile;
     hipc::finish<Gpu, G::waves * Gpu::wave, G::tile, n, G::tokens>(
-        out, chunk, start, tile, divide_up(n, G::tile), [&](u32 j, u32 slot) __attribute__((always_inline)) {
+        out, chunk, start, tile, divide_up(n, G::tile),
+        [&](u32 j, u32 slot) __attribute__((always_inline)) {
           const u32 row = start + j;
-          return combination.value(product, j, G::tile, row, slot) + residual.at((chunk.first + slot) * n + row);
+          const f32 added = ahead.holds ? ahead.residual : residual.at((chunk.first + slot) * n + row);
+          return combination.value(product, j, G::tile, row, slot) + added;
+        },
+        [&](u32 i) __attribute__((always_inline)) {
+          if constexpr (Ahead<Gpu, G>::holds) return ahead.gain;
+          else return gain_of(out, i);
         });
   }
 };
@@ -355,10 +417,16 @@ struct To {
     return tile * G::tile + j;
   }
 
+  // Angle of row j of a tile, as cosine and sine.
+  template <class G>
+  HIPC_MEMBER f32x2 turn(u32 tile, u32 j, u32 position) const {
+    return turn_of(rope, position, row<G>(tile, j) % Rope::head_dim);
+  }
+
   template <class G, class P>
-  HIPC_MEMBER f32 value(const P& product, u32 tile, u32 j, u32 position, u32 slot) const {
+  HIPC_MEMBER f32 value(const P& product, u32 tile, u32 j, f32x2 turn, u32 slot) const {
     const u32 i = row<G>(tile, j), d = i % Rope::head_dim;
-    return rotated(rope, position, d, [&](u32 e) __attribute__((always_inline)) {
+    return rotated_by(rope, turn, d, [&](u32 e) __attribute__((always_inline)) {
       u32 local = j + e - d;
       if constexpr (folded<G>) local = e == d ? j : (j + G::tile / 2) % G::tile;
       return matrix.biased(product(local, slot), i + e - d);
@@ -401,16 +469,35 @@ struct Separate<First, Rest...> {
     return {first.matrix.data(), First::template row<G>(tile, local), First::rows, matrix};
   }
 
-  template <class Gpu, class G, class P>
-  HIPC_MEMBER void finish(const Chunk& chunk, u32 tile, const P& product) const {
+  template <class G>
+  HIPC_MEMBER f32x2 turn(u32 tile, u32 j, u32 position) const {
     if constexpr (sizeof...(Rest) > 0) {
-      if (tile >= tiles<G>) return rest.template finish<Gpu, G>(chunk, tile - tiles<G>, product);
+      if (tile >= tiles<G>) return rest.template turn<G>(tile - tiles<G>, j, position);
+    }
+    return first.template turn<G>(tile, j, position);
+  }
+
+  // With a thread per output: its angle.
+  template <class Gpu, class G>
+  struct Ahead {
+    static constexpr bool holds = G::tokens == 1 && G::tile <= G::waves * Gpu::wave;
+    f32x2 turn;
+    HIPC_MEMBER void fetch(const Separate& tail, const Chunk& chunk, u32 tile) {
+      if (holds && thread_id() < G::tile) turn = tail.template turn<G>(tile, thread_id(), chunk.position(0));
+    }
+  };
+
+  template <class Gpu, class G, class P, class A>
+  HIPC_MEMBER void finish(const Chunk& chunk, u32 tile, const P& product, const A& ahead) const {
+    if constexpr (sizeof...(Rest) > 0) {
+      if (tile >= tiles<G>) return rest.template finish<Gpu, G>(chunk, tile - tiles<G>, product, ahead);
     }
     for (u32 e = thread_id(); e < G::tokens * G::tile; e += G::waves * Gpu::wave) {
       const u32 slot = e / G::tile, j = e % G::tile, row = First::template row<G>(tile, j);
       if (row >= First::rows || !chunk.has(slot)) continue;
       const u32 position = chunk.position(slot);
-      const f32 y = first.template value<G>(product, tile, j, position, slot);
+      const f32x2 turn = A::holds ? ahead.turn : first.template turn<G>(tile, j, position);
+      const f32 y = first.template value<G>(product, tile, j, turn, slot);
       first.destination.put(chunk.first + slot, position, row, First::rows, y);
     }
   }
@@ -433,9 +520,13 @@ struct Head {
   HIPC_MEMBER u32 from(const State* state) const { return state->head_from; }
   template <class G>
   HIPC_MEMBER Span span(u32 tile, u32 local) const { return {matrix.data(), tile * G::tile + local, M::rows, 0}; }
+  template <class Gpu, class G>
+  struct Ahead {
+    HIPC_MEMBER void fetch(const Head&, const Chunk&, u32) {}
+  };
 
   template <class Gpu, class G, class P>
-  HIPC_MEMBER void finish(const Chunk& chunk, u32 tile, const P& product) const {
+  HIPC_MEMBER void finish(const Chunk& chunk, u32 tile, const P& product, const Ahead<Gpu, G>&) const {
     constexpr int span = round_up(G::tile, 32), groups = span / 32, threads = G::waves * Gpu::wave;
     constexpr u32 parts = divide_up(M::rows, G::tile);
     HIPC_SHARED Best best[G::tokens][groups];

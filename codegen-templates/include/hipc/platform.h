@@ -14,6 +14,7 @@
 //   u32  shuffle<Wave>(u32 v, u32 lane) v of that lane of the same wave, 0 <= lane < Wave. Converged
 //   T    reduce<Op, Wave, Lanes>(T v)   Op::join over each aligned group of Lanes lanes, neighbours first, then pairs of
 //                                       pairs …: every lane gets the same bits, since joins commute. Converged
+//   u32  partner<Wave, Mask>(u32 v)     v of a lane in the other half of this lane's group of 2·Mask: each of them once. Converged
 //   void release_device()               orders this thread's earlier writes before its later atomics, for the whole device
 //   void acquire_device()               orders this thread's earlier atomics before its later reads, for the whole device
 //   u32  atomic_add(u32* p, u32 v)      relaxed, device scope; returns the value before
@@ -184,6 +185,10 @@ HIPC_DEVICE u32 uniform(u32 v) { return v; }
 HIPC_DEVICE u32 opaque(u32 v) {
   asm volatile("" : "+r"(v));
   return v;
+}
+template <int Wave, int Mask>
+HIPC_DEVICE u32 partner(u32 v) {
+  return shuffle<Wave>(v, thread_id() % Wave ^ Mask);
 }
 HIPC_DEVICE void release_device() { __atomic_thread_fence(__ATOMIC_RELEASE); }
 HIPC_DEVICE void acquire_device() { __atomic_thread_fence(__ATOMIC_ACQUIRE); }

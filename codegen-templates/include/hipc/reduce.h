@@ -24,6 +24,24 @@ struct Best {
   }
 };
 
+// Sums of Rows values (a power of two) over the lanes of a wave: lane l has that of value l / (Wave / Rows). Half of the lanes
+// give up half of the values at each step, so that Rows values cost little more than one. Converged.
+template <int Wave, int Rows, int Lanes = Wave>
+HIPC_DEVICE f32 reduce_rows(const f32 (&values)[Rows]) {
+  if constexpr (Rows == 1) {
+    return reduce<Add, Wave, Lanes>(values[0]);
+  } else {
+    const bool upper = thread_id() % Lanes >= Lanes / 2;
+    f32 half[Rows / 2];
+#pragma unroll
+    for (int r = 0; r < Rows / 2; ++r) {
+      const f32 mine = upper ? values[Rows / 2 + r] : values[r], other = upper ? values[r] : values[Rows / 2 + r];
+      half[r] = mine + bits<f32>(partner<Wave, Lanes / 2>(bits<u32>(other)));
+    }
+    return reduce_rows<Wave, Rows / 2, Lanes / 2>(half);
+  }
+}
+
 // Over a workgroup: every thread gets the same bits. `shared` has a place per wave and is free again after the next barrier.
 template <class Op, class Gpu, int Threads, class T>
 HIPC_DEVICE T reduce_workgroup(T v, T* shared) {

@@ -32,13 +32,18 @@ struct Rotate<Halves, Dims, HeadDim> {
   HIPC_MEMBER static bool second(u32 d) { return d >= Dims / 2; }
 };
 
-// Value d of a head at a position; at(d) gives the head's values before the rotation.
+// (cos, sin) of value d at a position; of a value that doesn't turn, anything.
+template <class Rope>
+HIPC_DEVICE f32x2 turn_of(const Rope& rope, u32 position, u32 d) {
+  return rope.table[position * (Rope::dims / 2) + (Rope::turns(d) ? Rope::pair(d) : 0)];
+}
+
+// Value d of a head, turned; at(d) gives the head's values before the rotation.
 template <class Rope, class At>
-HIPC_DEVICE f32 rotated(const Rope& rope, u32 position, u32 d, At at) {
+HIPC_DEVICE f32 rotated_by(const Rope&, f32x2 turn, u32 d, At at) {
   const f32 x = at(d);
   if (!Rope::turns(d)) return x;
   const f32 y = at(Rope::other(d));
-  const f32x2 turn = rope.table[position * (Rope::dims / 2) + Rope::pair(d)];
   return Rope::second(d) ? y * turn.y + x * turn.x : x * turn.x - y * turn.y;
 }
 
@@ -46,9 +51,15 @@ HIPC_DEVICE f32 rotated(const Rope& rope, u32 position, u32 d, At at) {
 struct Straight {
   static constexpr int dims = 0, head_dim = 1;
 };
-
+HIPC_DEVICE f32x2 turn_of(const Straight&, u32, u32) { return {1, 0}; }
 template <class At>
-HIPC_DEVICE f32 rotated(const Straight&, u32, u32 d, At at) { return at(d); }
+HIPC_DEVICE f32 rotated_by(const Straight&, f32x2, u32 d, At at) { return at(d); }
+
+// The same at a position.
+template <class Rope, class At>
+HIPC_DEVICE f32 rotated(const Rope& rope, u32 position, u32 d, At at) {
+  return rotated_by(rope, turn_of(rope, position, d), d, at);
+}
 
 // Where a vector of heads goes: an f32 vector …
 struct Store {

@@ -4,10 +4,10 @@
 use super::broken;
 use super::error::CheckError;
 use super::ops::Q8_BLOCK;
-use hipc_ir::DType;
 use hipc_ir::fused::ProgramKind;
 use hipc_ir::graph::WeightDecl;
 use hipc_ir::plan::{BufferDecl, BufferKind, Plan, Program, Space};
+use hipc_ir::{DType, Layout};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
@@ -24,6 +24,7 @@ pub(super) fn faults(plan: &Plan) -> Vec<CheckError> {
             (decl.offset.is_multiple_of(Plan::ALIGN), "the offset is not a multiple of the alignment"),
             (end(decl).is_some_and(|end| end <= MOST_BYTES), "ends beyond what can be addressed"),
             (is_vector(decl.kind), "an int8 vector is whole blocks of 32"),
+            (has_blocks(plan, decl.kind), "only blocks have quants and scales to split"),
         ];
         faults.extend(broken(&rules).map(|rule| CheckError::Buffer { buffer, kind: decl.kind, rule }));
         if let Some(needs) = filled_bytes(plan, decl.kind).filter(|&needs| needs != decl.bytes) {
@@ -38,7 +39,7 @@ pub(super) fn faults(plan: &Plan) -> Vec<CheckError> {
 /// The allocation that a kind of contents lives in.
 fn home(kind: BufferKind) -> Space {
     match kind {
-        BufferKind::Weight(_) => Space::Weights,
+        BufferKind::Weight(..) => Space::Weights,
         BufferKind::Cache(_) => Space::Cache,
         BufferKind::Rope(_)
         | BufferKind::State
@@ -67,19 +68,28 @@ fn is_vector(kind: BufferKind) -> bool {
     }
 }
 
+fn has_blocks(plan: &Plan, kind: BufferKind) -> bool {
+    match kind {
+        BufferKind::Weight(w, Layout::Split) => plan.weights[w].dtype.block_len() > 1,
+        _ => true,
+    }
+}
+
 fn product(factors: &[u32]) -> Option<u64> {
     factors.iter().try_fold(1u64, |p, &f| p.checked_mul(f.into()))
 }
 
-/// Bytes of a tensor in GGUF's layout.
-pub(super) fn weight_bytes(w: &WeightDecl) -> Option<u64> {
-    product(&[w.rows, w.cols / w.dtype.block_len(), w.dtype.block_bytes()])
+/// Bytes of a tensor: its blocks, and what makes each row of split ones a multiple of 16 bytes.
+pub(super) fn weight_bytes(w: &WeightDecl, layout: Layout) -> Option<u64> {
+    let row = product(&[w.cols / w.dtype.block_len(), w.dtype.block_bytes()])?;
+    let padding = if layout == Layout::Split { row.wrapping_neg() % 16 } else { 0 };
+    u64::from(w.rows).checked_mul(row.checked_add(padding)?)
 }
 
 /// Exact bytes of what the runtime fills in; `None` for what launches write. `u64::MAX` is more than there can be.
 fn filled_bytes(plan: &Plan, kind: BufferKind) -> Option<u64> {
     let bytes = match kind {
-        BufferKind::Weight(w) => weight_bytes(&plan.weights[w]),
+        BufferKind::Weight(w, layout) => weight_bytes(&plan.weights[w], layout),
         // Pairs of f32 per position.
         BufferKind::Rope(r) => product(&[plan.ctx, plan.ropes[r].dims / 2, 2 * 4]),
         BufferKind::Cache(c) => product(&[plan.caches[c].heads, plan.ctx, plan.caches[c].head_dim, plan.kv.bytes()]),
@@ -102,8 +112,10 @@ fn model(plan: &Plan) -> Vec<CheckError> {
     declaration(&"plan", &[(plan.ctx > 0, "there are no positions")], &mut faults);
     for (weight, decl) in &plan.weights {
         let blocks = decl.cols > 0 && decl.cols.is_multiple_of(decl.dtype.block_len());
-        let rules =
-            [(decl.rows > 0 && blocks, "rows are whole blocks"), (weight_bytes(decl).is_some(), "is larger than 64 bits")];
+        let rules = [
+            (decl.rows > 0 && blocks, "rows are whole blocks"),
+            (weight_bytes(decl, Layout::Gguf).is_some(), "is larger than 64 bits"),
+        ];
         declaration(&weight, &rules, &mut faults);
     }
     for (rope, decl) in &plan.ropes {
@@ -147,10 +159,14 @@ fn programs(plan: &Plan) -> Vec<CheckError> {
 fn duplicates(plan: &Plan) -> impl Iterator<Item = CheckError> {
     let mut seen: Vec<BufferKind> = Vec::new();
     plan.buffers.iter().filter_map(move |(buffer, decl)| {
-        let kind = decl.kind;
+        // In whatever layout.
+        let kind = match decl.kind {
+            BufferKind::Weight(w, _) => BufferKind::Weight(w, Layout::Gguf),
+            kind => kind,
+        };
         filled_bytes(plan, kind)?;
         if seen.contains(&kind) {
-            return Some(CheckError::Buffer { buffer, kind, rule: "holds what another buffer holds already" });
+            return Some(CheckError::Buffer { buffer, kind: decl.kind, rule: "holds what another buffer holds already" });
         }
         seen.push(kind);
         None

@@ -230,7 +230,7 @@ fn is_value(plan: &Plan, buffer: Buffer) -> bool {
         | BufferKind::Scratch
         | BufferKind::Logits
         | BufferKind::Ids => true,
-        BufferKind::Weight(_)
+        BufferKind::Weight(..)
         | BufferKind::Rope(_)
         | BufferKind::Cache(_)
         | BufferKind::State

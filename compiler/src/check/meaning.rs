@@ -76,7 +76,7 @@ fn bind(plan: &Plan, launch: &Launch, meant: &FusedLaunch, held: &mut Held) -> O
             Operand::Outbox => buffer == plan.outbox,
             Operand::Sampling => buffer == plan.sampling,
             Operand::Draws => buffer == plan.draws,
-            Operand::Weight(w) => kind == BufferKind::Weight(w),
+            Operand::Weight(w) => matches!(kind, BufferKind::Weight(found, _) if found == w),
             Operand::Rope(r) => kind == BufferKind::Rope(r),
             Operand::Cache(c) => kind == BufferKind::Cache(c),
             Operand::Own if param.role == Role::Counters => kind == BufferKind::Counters,

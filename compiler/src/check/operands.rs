@@ -98,9 +98,9 @@ pub(super) fn bytes_touched(plan: &Plan, spec: &KernelSpec, tokens: u32, param: 
         (Shape::Ssq, BufferKind::Ssq(m)) => (own_parts == u64::from(m), product(&[4, t, own_parts])),
         (Shape::Partials, BufferKind::Partials(m)) => (own_parts == u64::from(m), product(&[8, t, own_parts])),
         (Shape::Ids, BufferKind::Ids) => (true, product(&[4, t])),
-        (Shape::Weight { dtype, rows, cols }, BufferKind::Weight(w)) => {
+        (Shape::Weight { dtype, layout, rows, cols }, BufferKind::Weight(w, found)) => {
             let w = &plan.weights[w];
-            ((w.dtype, w.rows, w.cols) == (dtype, rows, cols), super::declarations::weight_bytes(w)?)
+            ((w.dtype, found, w.rows, w.cols) == (dtype, layout, rows, cols), super::declarations::weight_bytes(w, found)?)
         }
         (Shape::RopeTable(spec), BufferKind::Rope(r)) => {
             let r = &plan.ropes[r];

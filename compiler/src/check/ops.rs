@@ -5,7 +5,7 @@
 use super::broken;
 use super::error::{CheckError, kernel_fault};
 use hipc_ir::Real;
-use hipc_ir::dtype::DType;
+use hipc_ir::dtype::{DType, Layout};
 use hipc_ir::fused::{
     Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, Heads, Input, RopeSpec, Row, RowExpr,
     SegmentOut, Tail,
@@ -28,8 +28,8 @@ pub(super) fn faults(plan: &Plan) -> Vec<CheckError> {
     plan.kernels.iter().flat_map(|(k, spec)| of(&spec.op).into_iter().map(move |rule| kernel_fault(plan, k, rule))).collect()
 }
 
-fn whole_blocks(dtype: DType, n: u32) -> bool {
-    n > 0 && n.is_multiple_of(dtype.block_len())
+fn whole_blocks(dtype: DType, layout: Layout, n: u32) -> bool {
+    n > 0 && n.is_multiple_of(dtype.block_len()) && (layout == Layout::Gguf || dtype.block_len() > 1)
 }
 
 /// `a · b`, if it is a length: positive and a u32.
@@ -67,7 +67,7 @@ fn ropes(specs: &[(RopeSpec, u32)]) -> Vec<&'static str> {
 }
 
 fn embed(e: &Embed) -> Vec<&'static str> {
-    let rules = [(e.vocab > 0, "the vocabulary is empty"), (whole_blocks(e.dtype, e.n), "a row is whole blocks")];
+    let rules = [(e.vocab > 0, "the vocabulary is empty"), (whole_blocks(e.dtype, e.layout, e.n), "a row is whole blocks")];
     broken(&rules).chain(finish(e.finish, e.n)).collect()
 }
 
@@ -75,7 +75,7 @@ fn gemv(g: &Gemv) -> Vec<&'static str> {
     let rows = g.segments.first().map_or(0, |s| s.rows);
     let rules = [
         (!g.segments.is_empty() && g.segments.iter().all(|s| s.rows > 0), "a GEMV has matrices, and these have rows"),
-        (g.segments.iter().all(|s| whole_blocks(s.dtype, g.k)), "K is whole blocks of every matrix"),
+        (g.segments.iter().all(|s| whole_blocks(s.dtype, s.layout, g.k)), "K is whole blocks of every matrix"),
         (
             g.segments.iter().all(|s| s.dtype.is_quantized() == (g.input == Input::Q8)),
             "quantised weights meet int8, float weights f32",

@@ -25,7 +25,7 @@ pub(super) fn faults(plan: &Plan) -> Vec<CheckError> {
     }
     for (buffer, decl) in &plan.buffers {
         match decl.kind {
-            BufferKind::Weight(w) => require(plan.weights.is_valid(w), &buffer, &w),
+            BufferKind::Weight(w, _) => require(plan.weights.is_valid(w), &buffer, &w),
             BufferKind::Rope(r) => require(plan.ropes.is_valid(r), &buffer, &r),
             BufferKind::Cache(c) => require(plan.caches.is_valid(c), &buffer, &c),
             _ => {}

@@ -9,6 +9,7 @@
 
 use super::language::results;
 use super::rules::{finish_of, without_results};
+use crate::layout;
 use crate::select::{SelectError, predict};
 use crate::target::{Platform, Target};
 use hipc_ir::fused::{FusedOp, Role};
@@ -54,7 +55,9 @@ impl<'a> CostModel<'a> {
         if let Some(known) = self.known.borrow().get(op) {
             return known.clone();
         }
-        let price = predict(op, self.tokens, self.target).map(|cost| 1000 * cost.ns);
+        // With the layouts that the weights will have.
+        let laid_out = op.clone().with_layouts(|dtype, cols| layout::choose(dtype, cols, self.target));
+        let price = predict(&laid_out, self.tokens, self.target).map(|cost| 1000 * cost.ns);
         self.known.borrow_mut().insert(op.clone(), price.clone());
         price
     }

@@ -73,6 +73,10 @@ pub struct Target {
     pub launch_ns: f64,
     /// Part of the nominal bandwidth that a large pure read reaches.
     pub achievable: f64,
+    /// What 16-byte loads at even addresses take longer than aligned ones, as a part of their time.
+    pub even_loads: f64,
+    /// What aligned loads take longer whose bytes are parted by others, as a part of their time.
+    pub parted_loads: f64,
     /// Products; the first is the one the cost model reckons with.
     pub cards: &'static [Card],
 }

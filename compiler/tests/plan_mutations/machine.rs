@@ -33,9 +33,9 @@ pub fn run(plan: &Plan) -> Option<Outcome> {
     // What the runtime fills in at load.
     for decl in plan.buffers.values() {
         let (name, layout) = match decl.kind {
-            BufferKind::Weight(w) => {
+            BufferKind::Weight(w, layout) => {
                 let w = plan.weights.get(w)?;
-                (w.name.clone(), format!("{:?}", Shape::Weight { dtype: w.dtype, rows: w.rows, cols: w.cols }))
+                (w.name.clone(), format!("{:?}", Shape::Weight { dtype: w.dtype, layout, rows: w.rows, cols: w.cols }))
             }
             BufferKind::Rope(r) => {
                 let decl = plan.ropes.get(r)?;
@@ -157,7 +157,7 @@ fn place(plan: &Plan, spec: &KernelSpec, tokens: u32, param: &Param, buffer: Buf
         Shape::Ssq => (4 * t * u64::from(parts), format!("ssq {parts}")),
         Shape::Partials => (8 * t * u64::from(parts), format!("partials {parts}")),
         Shape::Ids => (4 * t, shape),
-        Shape::Weight { dtype, rows, cols } => (u64::from(rows) * dtype.row_bytes(cols)?, shape),
+        Shape::Weight { dtype, layout, rows, cols } => (u64::from(rows) * layout.row_bytes(dtype, cols)?, shape),
         Shape::RopeTable(r) => (4 * u64::from(plan.ctx) * u64::from(r.dims), format!("{:?} {}", r.style, r.dims)),
         Shape::Cache(c) => (c.bytes(), format!("{} {} {} {:?}", c.heads, c.head_dim, c.ctx, c.kv)),
         Shape::State => (16, "state".into()),

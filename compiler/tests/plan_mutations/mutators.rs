@@ -2,10 +2,10 @@
 
 use super::choices::*;
 use hipc_ir::EntityRef;
-use hipc_ir::dtype::{DType, KvType, Real};
+use hipc_ir::dtype::{DType, KvType, Layout, Real};
 use hipc_ir::fused::{FusedOp, ProgramKind, SegmentOut, Tail};
 use hipc_ir::graph::{Cache, CacheKind, RopeStyle, Weight};
-use hipc_ir::plan::{BufferKind, Kernel, Plan, Space};
+use hipc_ir::plan::{BufferDecl, BufferKind, Kernel, Plan, Space};
 
 /// A kind of damage. One that finds nothing to damage leaves the plan as it is.
 pub type Mutator = fn(&mut Plan, &Rng);
@@ -74,6 +74,19 @@ pub const MUTATORS: &[(&str, Mutator)] = &[
             q.block = r.of(&[0, 16, 64]);
         }
     }),
+    ("another layout of a weight", |p, r| {
+        let is_weight = |d: &BufferDecl| matches!(d.kind, BufferKind::Weight(..));
+        let decl = decl(p, r, is_weight);
+        if let BufferKind::Weight(w, layout) = decl.kind {
+            let other = if layout == Layout::Gguf { Layout::Split } else { Layout::Gguf };
+            decl.kind = BufferKind::Weight(w, other);
+        }
+    }),
+    ("another layout of a kernel's weights", |p, r| {
+        let kernel = r.change(&mut p.kernels.keys().collect::<Vec<_>>()).to_owned();
+        let layout = r.of(&Layout::ALL);
+        p.kernels[kernel].op = p.kernels[kernel].op.clone().with_layouts(|_, _| layout);
+    }),
     // Arguments.
     ("two arguments exchanged", |p, r| {
         let args = &mut launch(p, r).args;
@@ -86,7 +99,7 @@ pub const MUTATORS: &[(&str, Mutator)] = &[
     }),
     ("another value of the same shape", |p, r| exchange(p, r, |x, y| x.kind == y.kind)),
     ("weights exchanged", |p, r| {
-        exchange(p, r, |x, y| matches!((x.kind, y.kind), (BufferKind::Weight(_), BufferKind::Weight(_))) && x.bytes == y.bytes);
+        exchange(p, r, |x, y| matches!((x.kind, y.kind), (BufferKind::Weight(..), BufferKind::Weight(..))) && x.bytes == y.bytes);
     }),
     ("caches exchanged", |p, r| {
         exchange(p, r, |x, y| matches!((x.kind, y.kind), (BufferKind::Cache(_), BufferKind::Cache(_))));
@@ -105,7 +118,7 @@ pub const MUTATORS: &[(&str, Mutator)] = &[
     ("dangling kernel", |p, r| launch(p, r).kernel = dangling(r, p.kernels.len())),
     ("dangling contents", |p, r| {
         let (w, c, o) = (dangling(r, p.weights.len()), dangling(r, p.caches.len()), dangling(r, p.ropes.len()));
-        decl(p, r, |_| true).kind = r.of(&[BufferKind::Weight(w), BufferKind::Cache(c), BufferKind::Rope(o)]);
+        decl(p, r, |_| true).kind = r.of(&[BufferKind::Weight(w, Layout::Gguf), BufferKind::Cache(c), BufferKind::Rope(o)]);
     }),
     ("dangling state or result", |p, r| {
         let b = dangling(r, p.buffers.len());

@@ -12,7 +12,7 @@ mod params;
 
 pub use params::{Access, Param, Role, Shape};
 
-use crate::dtype::{DType, KvType, Real};
+use crate::dtype::{DType, KvType, Layout, Real};
 use crate::graph::{Act, Cache, Graph, Rope, RopeStyle, Weight};
 use cranelift_entity::{PrimaryMap, entity_impl};
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,8 @@ pub enum SegmentOut {
 pub struct Segment {
     /// Storage type of the matrix.
     pub dtype: DType,
+    /// Its layout on the device.
+    pub layout: Layout,
     /// Outputs.
     pub rows: u32,
     /// Whether a bias vector of f32 is added (after the deferred norm).
@@ -172,6 +174,8 @@ pub struct Embed {
     pub n: u32,
     /// Storage type.
     pub dtype: DType,
+    /// Layout on the device.
+    pub layout: Layout,
     /// What is written.
     pub finish: Finish,
 }
@@ -302,6 +306,18 @@ pub enum FusedOp {
     Row(Row),
     /// Choice of the next token.
     Choose(Choose),
+}
+
+impl FusedOp {
+    /// The same op on weights in the layout that `of` gives for their type and columns.
+    pub fn with_layouts(mut self, of: impl Fn(DType, u32) -> Layout) -> Self {
+        match &mut self {
+            FusedOp::Embed(e) => e.layout = of(e.dtype, e.n),
+            FusedOp::Gemv(g) => g.segments.iter_mut().for_each(|s| s.layout = of(s.dtype, g.k)),
+            FusedOp::Attend(_) | FusedOp::Heads(_) | FusedOp::Row(_) | FusedOp::Choose(_) => {}
+        }
+        self
+    }
 }
 
 /// What an operand of a launch is bound to.

@@ -1,7 +1,7 @@
 //! The operands of every launch, in the order of the kernel's arguments.
 
 use super::{CacheSpec, Finish, FusedOp, Gemv, HeadOut, Input, RopeSpec, RowExpr, SegmentOut, Tail};
-use crate::dtype::DType;
+use crate::dtype::{DType, Layout};
 use serde::{Deserialize, Serialize};
 
 /// What an operand is for. Indices count segments or parts.
@@ -99,6 +99,8 @@ pub enum Shape {
     Weight {
         /// Storage type.
         dtype: DType,
+        /// Layout; GGUF's for vectors.
+        layout: Layout,
         /// Outputs (1 for a vector).
         rows: u32,
         /// Inputs.
@@ -148,7 +150,7 @@ impl Params {
         self.add(role, Access::Write, shape);
     }
     fn vector(&mut self, role: Role, n: u32) {
-        self.read(role, Shape::Weight { dtype: DType::F32, rows: 1, cols: n });
+        self.read(role, Shape::Weight { dtype: DType::F32, layout: Layout::Gguf, rows: 1, cols: n });
     }
     fn rope(&mut self, spec: Option<RopeSpec>) {
         if let Some(spec) = spec {
@@ -185,7 +187,7 @@ impl FusedOp {
         match self {
             FusedOp::Embed(e) => {
                 p.read(Role::Tokens, Shape::Tokens);
-                p.read(Role::Weight(0), Shape::Weight { dtype: e.dtype, rows: e.vocab, cols: e.n });
+                p.read(Role::Weight(0), Shape::Weight { dtype: e.dtype, layout: e.layout, rows: e.vocab, cols: e.n });
                 p.finish(e.finish, e.n);
             }
             FusedOp::Gemv(g) => gemv_params(g, &mut p),
@@ -260,7 +262,7 @@ fn gemv_params(g: &Gemv, p: &mut Params) {
         p.read(Role::Ssq, Shape::Ssq);
     }
     for (i, s) in (0..).zip(&g.segments) {
-        p.read(Role::Weight(i), Shape::Weight { dtype: s.dtype, rows: s.rows, cols: g.k });
+        p.read(Role::Weight(i), Shape::Weight { dtype: s.dtype, layout: s.layout, rows: s.rows, cols: g.k });
         if s.bias {
             p.vector(Role::Bias(i), s.rows);
         }

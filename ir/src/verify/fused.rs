@@ -1,10 +1,12 @@
 //! Verifier of fused graphs.
 
 use super::{VerifyError, ops, rule};
+use crate::dtype::Layout;
 use crate::form::write::attributes;
 use crate::fused::{Access, FusedGraph, FusedLaunch, FusedOp, Operand, Param, ProgramKind, Role, RopeSpec, Shape, Slot};
-use crate::graph::{Cache, CacheKind, Graph};
+use crate::graph::{Cache, CacheKind, Graph, Weight};
 use cranelift_entity::EntitySet;
+use std::collections::HashMap;
 
 /// Checks every launch by itself, its operands against its parameters and the model graph's declarations, and that slots
 /// and caches are written before they are read.
@@ -14,6 +16,7 @@ use cranelift_entity::EntitySet;
 pub fn fused(fused: &FusedGraph, graph: &Graph) -> Result<(), VerifyError> {
     let mut written: EntitySet<Slot> = EntitySet::new();
     let mut appended: EntitySet<Cache> = EntitySet::new();
+    let mut layouts: HashMap<Weight, Layout> = HashMap::new();
     for (index, launch) in &fused.launches {
         let at = format!("{index} `{}`", launch.label);
         ops::op(&at, &launch.op)?;
@@ -34,6 +37,9 @@ pub fn fused(fused: &FusedGraph, graph: &Graph) -> Result<(), VerifyError> {
         }
         for (param, &operand) in params.iter().zip(&launch.args) {
             check_operand(&at, fused, graph, param, operand)?;
+            if let (Operand::Weight(w), Shape::Weight { layout, .. }) = (operand, param.shape) {
+                rule(&at, *layouts.entry(w).or_insert(layout) == layout, format!("{w} has two layouts"))?;
+            }
         }
         check_order(&at, launch, &params, &mut written, &mut appended)?;
     }
@@ -100,7 +106,7 @@ fn check_operand(at: &str, fused: &FusedGraph, graph: &Graph, param: &Param, ope
         (Operand::Slot(slot), shape @ (Shape::F32(_) | Shape::Q8(_) | Shape::Ssq | Shape::Partials | Shape::Ids)) => {
             *fused.slots.get(slot).ok_or_else(undeclared)? == shape
         }
-        (Operand::Weight(w), Shape::Weight { dtype, rows, cols }) => {
+        (Operand::Weight(w), Shape::Weight { dtype, rows, cols, .. }) => {
             let decl = graph.weights.get(w).ok_or_else(undeclared)?;
             (decl.dtype, decl.rows, decl.cols) == (dtype, rows, cols)
         }

@@ -64,7 +64,11 @@ fn cache_row(at: &str, c: CacheSpec, n: u32) -> Result<(), VerifyError> {
 fn embed(at: &str, e: &Embed) -> Result<(), VerifyError> {
     size(at, "vocabulary", e.vocab)?;
     finish(at, e.finish, e.n)?;
-    rule(&at, e.dtype.row_bytes(e.n).is_some(), format!("{} values are not whole {} blocks", e.n, e.dtype))
+    rule(
+        &at,
+        e.layout.row_bytes(e.dtype, e.n).is_some(),
+        format!("{} values are not whole {} blocks in {:?}", e.n, e.dtype, e.layout),
+    )
 }
 
 fn gemv(at: &str, g: &Gemv) -> Result<(), VerifyError> {
@@ -72,7 +76,8 @@ fn gemv(at: &str, g: &Gemv) -> Result<(), VerifyError> {
     rule(&at, (1..=MOST_PARTS).contains(&g.segments.len()), format!("{} segments", g.segments.len()))?;
     for s in &g.segments {
         size(at, "outputs of a segment", s.rows)?;
-        rule(&at, s.dtype.row_bytes(g.k).is_some(), format!("{} inputs are not whole {} blocks", g.k, s.dtype))?;
+        let whole = s.layout.row_bytes(s.dtype, g.k).is_some();
+        rule(&at, whole, format!("{} inputs are not whole {} blocks in {:?}", g.k, s.dtype, s.layout))?;
         rule(
             &at,
             s.dtype.is_quantized() == (g.input == Input::Q8),

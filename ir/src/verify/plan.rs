@@ -52,7 +52,7 @@ pub fn plan_references(plan: &Plan) -> Result<(), PlanFault> {
     for (b, decl) in &plan.buffers {
         size(b.to_string(), decl.offset.checked_add(decl.bytes).is_some_and(|end| end <= MOST_BYTES))?;
         let ok = match decl.kind {
-            BufferKind::Weight(w) => plan.weights.is_valid(w),
+            BufferKind::Weight(w, _) => plan.weights.is_valid(w),
             BufferKind::Rope(r) => plan.ropes.is_valid(r),
             BufferKind::Cache(c) => plan.caches.is_valid(c),
             BufferKind::Q8(layout) => layout.block > 0 && layout.n <= MOST,

@@ -28,6 +28,25 @@ pub fn dot_exact(w: &Quants, x: &WideToken<'_>) -> f64 {
     acc
 }
 
+/// Σ|terms| of the product: what its rounding errors in f32 are relative to. A term is what a device has as an f32 at the earliest, the
+/// integer of 16 values with its scales, and the offset of 32; of quants off their middle or not, whichever is larger.
+pub fn dot_magnitude(w: &Quants, x: &WideToken<'_>) -> f64 {
+    const PIECE: usize = 16;
+    let mut magnitude = 0.0;
+    for (i, (wq, xq)) in w.q.chunks(PIECE).zip(x.q.chunks(PIECE)).enumerate() {
+        let integer = |centre: i16| wq.iter().zip(xq).map(|(&w, &x)| i32::from(w + centre) * i32::from(x)).sum::<i32>();
+        let scale = f64::from(w.scale[i * PIECE / w.piece]) * f64::from(x.scale[i * PIECE / x.block]);
+        magnitude += scale.abs() * f64::from(integer(0).abs().max(integer(w.centre).abs()));
+    }
+    for (i, &sum) in x.sum.iter().enumerate().take(if w.min.is_empty() { 0 } else { x.sum.len() }) {
+        let at = i * x.block;
+        let min = f64::from(w.min[at / 32]);
+        let offset = min - f64::from(w.centre) * f64::from(w.scale[at / w.piece]);
+        magnitude += min.abs().max(offset.abs()) * (f64::from(x.scale[i]) * f64::from(sum)).abs();
+    }
+    magnitude
+}
+
 /// The same in f32. `x.block` is 16 or 32.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx512vnni", "x86_64+avx2"))]
 pub fn dot_fast(w: &Quants, x: &WideToken<'_>) -> f32 {

@@ -1,8 +1,8 @@
 //! Weight matrices in their storage types, and int8 activations.
 //!
 //! A [`Matrix`] is the one accessor of a weight's bytes. It unpacks a row either to values ([`Matrix::dequantize`]) or to
-//! integers with their scales ([`Matrix::unpack`], [`Quants`]), so code that computes never sees a block layout; another layout of the
-//! same type (repacked for a device) is another accessor with these two functions.
+//! integers with their scales ([`Matrix::unpack`], [`Quants`]), so code that computes never sees a block layout, nor whether the rows are
+//! GGUF's or repacked for a device.
 //!
 //! Source of the layouts and of the order of the f32 operations: ggml's `ggml-quants.c` (`dequantize_row_*`); the results are equal bit
 //! for bit to gguf-py's `dequantize`.
@@ -10,13 +10,16 @@
 mod activations;
 mod dot;
 mod formats;
+mod split;
 
 pub use activations::{Q8Token, WideToken, quantize, quantize_block};
-pub use dot::{dot_exact, dot_fast};
+pub use dot::{dot_exact, dot_fast, dot_magnitude};
+pub use split::{gguf_row, split_row};
 
 use formats::{Block, Q4_0, Q4K, Q6K, Q8_0};
-use hipc_ir::dtype::DType;
+use hipc_ir::dtype::{DType, Layout};
 use multiversion::multiversion;
+use std::borrow::Cow;
 
 /// A row of a quantised matrix as integers: value `i` is `scale[i / piece] · (q[i] + centre) − min[i / 32]`.
 ///
@@ -36,21 +39,28 @@ pub struct Quants {
     pub piece: usize,
 }
 
-/// A weight matrix (or a vector: one row) in GGUF's layout.
+/// A weight matrix (or a vector: one row).
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     dtype: DType,
+    layout: Layout,
     cols: usize,
     row_bytes: usize,
     bytes: &'a [u8],
 }
 
 impl<'a> Matrix<'a> {
-    /// A matrix of `cols` inputs over these bytes; `None` if `cols` isn't a whole number of blocks or the bytes aren't whole rows.
+    /// A matrix of `cols` inputs over these bytes in GGUF's layout; `None` if `cols` isn't a whole number of blocks or the bytes aren't
+    /// whole rows.
     pub fn new(dtype: DType, cols: u32, bytes: &'a [u8]) -> Option<Self> {
-        let row_bytes = usize::try_from(dtype.row_bytes(cols)?).ok()?;
+        Self::with_layout(dtype, Layout::Gguf, cols, bytes)
+    }
+
+    /// The same over bytes in any layout that the type has.
+    pub fn with_layout(dtype: DType, layout: Layout, cols: u32, bytes: &'a [u8]) -> Option<Self> {
+        let row_bytes = usize::try_from(layout.row_bytes(dtype, cols)?).ok()?;
         let whole = row_bytes > 0 && bytes.len().is_multiple_of(row_bytes);
-        whole.then_some(Self { dtype, cols: cols as usize, row_bytes, bytes })
+        whole.then_some(Self { dtype, layout, cols: cols as usize, row_bytes, bytes })
     }
 
     /// Storage type.
@@ -81,12 +91,24 @@ impl<'a> Matrix<'a> {
         &self.bytes[row * self.row_bytes..(row + 1) * self.row_bytes]
     }
 
+    /// A row's blocks as GGUF has them.
+    fn blocks(&self, row: usize) -> Cow<'a, [u8]> {
+        match self.layout {
+            Layout::Gguf => Cow::Borrowed(self.row(row)),
+            Layout::Split => {
+                let mut blocks = vec![0; self.cols / self.dtype.block_len() as usize * self.dtype.block_bytes() as usize];
+                gguf_row(self.dtype, self.row(row), &mut blocks);
+                Cow::Owned(blocks)
+            }
+        }
+    }
+
     /// The values of a row, `out.len() == cols`.
     ///
     /// # Panics
     /// If there is no such row or `out` is too short.
     pub fn dequantize(&self, row: usize, out: &mut [f32]) {
-        dequantize(self.dtype, self.row(row), &mut out[..self.cols]);
+        dequantize(self.dtype, &self.blocks(row), &mut out[..self.cols]);
     }
 
     /// The quants of a row of a quantised type. Float types have none: `out` becomes empty.
@@ -109,7 +131,7 @@ impl<'a> Matrix<'a> {
         out.q.resize(self.cols, 0);
         out.scale.resize(self.cols / piece, 0.0);
         out.min.resize(if mins { self.cols / 32 } else { 0 }, 0.0);
-        unpack(self.dtype, self.row(row), &mut out.q, &mut out.scale, &mut out.min);
+        unpack(self.dtype, &self.blocks(row), &mut out.q, &mut out.scale, &mut out.min);
     }
 }
 

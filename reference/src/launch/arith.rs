@@ -1,12 +1,15 @@
 //! The two arithmetics a launch can be computed in, and the small functions that all ops share.
 
-use crate::blocks::{Quants, WideToken, dot_exact, dot_fast};
+use super::depth;
+use super::tracked::{Tracked, UNIT};
+use crate::blocks::{Quants, WideToken, dot_exact, dot_fast, dot_magnitude};
 use hipc_ir::fused::{Deferred, RopeSpec};
 use hipc_ir::graph::{Act, RopeStyle};
+use hipc_ir::plan::Geometry;
 use multiversion::multiversion;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-/// f32 or f64.
+/// f32, or f64 with its error.
 pub(super) trait Num:
     Copy
     + Default
@@ -23,50 +26,52 @@ pub(super) trait Num:
     fn of(v: f32) -> Self;
     fn of64(v: f64) -> Self;
     fn f32(self) -> f32;
-    fn f64(self) -> f64;
+    fn tracked(self) -> Tracked;
+    /// With another bound of its error, where there is one.
+    fn with_error(self, error: f64) -> Self;
     fn exp(self) -> Self;
-    fn tanh(self) -> Self;
     fn sqrt(self) -> Self;
+    /// Added up in order; a kernel rounds each term `depth` times ([`super::depth`]).
+    fn sum(terms: impl Iterator<Item = Self>, depth: u32) -> Self;
 }
 
-macro_rules! num {
-    ($t:ty) => {
-        impl Num for $t {
-            fn of(v: f32) -> Self {
-                v as $t
-            }
-            fn of64(v: f64) -> Self {
-                v as $t
-            }
-            fn f32(self) -> f32 {
-                self as f32
-            }
-            fn f64(self) -> f64 {
-                self as f64
-            }
-            fn exp(self) -> Self {
-                <$t>::exp(self)
-            }
-            fn tanh(self) -> Self {
-                <$t>::tanh(self)
-            }
-            fn sqrt(self) -> Self {
-                <$t>::sqrt(self)
-            }
-        }
-    };
+impl Num for f32 {
+    fn of(v: f32) -> Self {
+        v
+    }
+    fn of64(v: f64) -> Self {
+        v as f32
+    }
+    fn f32(self) -> f32 {
+        self
+    }
+    fn tracked(self) -> Tracked {
+        Tracked::of(self)
+    }
+    fn with_error(self, _: f64) -> Self {
+        self
+    }
+    fn exp(self) -> Self {
+        f32::exp(self)
+    }
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
+    }
+    fn sum(terms: impl Iterator<Item = Self>, _: u32) -> Self {
+        terms.sum()
+    }
 }
-num!(f32);
-num!(f64);
 
-/// What a launch is computed in.
+/// What a launch is computed in. A kernel rounds each term of an inner product `depth` times.
 pub(super) trait Arithmetic {
     /// The type of every intermediate.
     type T: Num;
+    /// Whether it knows its error.
+    const TRACKS: bool;
     /// Row of a quantised matrix × int8 vector.
-    fn dot_q8(w: &Quants, x: &WideToken<'_>) -> Self::T;
+    fn dot_q8(w: &Quants, x: &WideToken<'_>, depth: u32) -> Self::T;
     /// Inner product.
-    fn dot(x: &[Self::T], y: &[f32]) -> Self::T;
+    fn dot(x: &[Self::T], y: &[f32], depth: u32) -> Self::T;
     /// `y += a · x`.
     fn axpy(a: Self::T, x: &[f32], y: &mut [Self::T]);
 }
@@ -77,24 +82,31 @@ pub(super) struct Exact;
 pub(super) struct Fast;
 
 impl Arithmetic for Exact {
-    type T = f64;
-    fn dot_q8(w: &Quants, x: &WideToken<'_>) -> f64 {
-        dot_exact(w, x)
+    type T = Tracked;
+    const TRACKS: bool = true;
+    fn dot_q8(w: &Quants, x: &WideToken<'_>, depth: u32) -> Tracked {
+        Tracked { value: dot_exact(w, x), error: f64::from(depth) * UNIT * dot_magnitude(w, x) }
     }
-    fn dot(x: &[f64], y: &[f32]) -> f64 {
-        x.iter().zip(y).map(|(x, &y)| x * f64::from(y)).sum()
+    fn dot(x: &[Tracked], y: &[f32], depth: u32) -> Tracked {
+        let term = |(x, y): (&Tracked, &f32)| {
+            let y = f64::from(*y);
+            Tracked { value: x.value * y, error: x.error * y.abs() }
+        };
+        Tracked::sum(x.iter().zip(y).map(term), depth)
     }
-    fn axpy(a: f64, x: &[f32], y: &mut [f64]) {
-        y.iter_mut().zip(x).for_each(|(y, &x)| *y += a * f64::from(x));
+    /// Only the values: what rounds here, attention counts itself.
+    fn axpy(a: Tracked, x: &[f32], y: &mut [Tracked]) {
+        y.iter_mut().zip(x).for_each(|(y, &x)| y.value += a.value * f64::from(x));
     }
 }
 
 impl Arithmetic for Fast {
     type T = f32;
-    fn dot_q8(w: &Quants, x: &WideToken<'_>) -> f32 {
+    const TRACKS: bool = false;
+    fn dot_q8(w: &Quants, x: &WideToken<'_>, _: u32) -> f32 {
         dot_fast(w, x)
     }
-    fn dot(x: &[f32], y: &[f32]) -> f32 {
+    fn dot(x: &[f32], y: &[f32], _: u32) -> f32 {
         dot_f32(x, y)
     }
     fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
@@ -128,25 +140,27 @@ pub(super) fn act<T: Num>(act: Act, x: T) -> T {
     let one = T::of(1.0);
     match act {
         Act::Silu => x / (one + (-x).exp()),
+        // x/2 · (1 + tanh u), without the cancellation where u is negative.
         Act::Gelu => {
-            let inner = T::of64((2.0 / std::f64::consts::PI).sqrt()) * (x + T::of64(0.044715) * x * x * x);
-            T::of(0.5) * x * (one + inner.tanh())
+            let u = T::of64((2.0 / std::f64::consts::PI).sqrt()) * (x + T::of64(0.044715) * x * x * x);
+            x / (one + (T::of(-2.0) * u).exp())
         }
     }
 }
 
 /// The scalar of a deferred norm for every token; `ssq` is `[tokens, parts]`, added in order.
-pub(super) fn deferred<T: Num>(d: Deferred, ssq: &[f32], parts: usize) -> Vec<T> {
-    let scalar = |parts: &[f32]| {
-        let sum = parts.iter().fold(T::default(), |sum, &s| sum + T::of(s));
+pub(super) fn deferred<T: Num>(d: Deferred, ssq: &[f32], geometry: &Geometry) -> Vec<T> {
+    let parts = geometry.parts_in as usize;
+    let scalar = |values: &[f32]| {
+        let sum = T::sum(values.iter().map(|&s| T::of(s)), depth::workgroup(geometry, parts));
         T::of(1.0) / (sum / T::of64(f64::from(d.n)) + T::of64(d.eps.0)).sqrt()
     };
     ssq.chunks_exact(parts).map(scalar).collect()
 }
 
-/// RMSNorm of one group in place.
-pub(super) fn rms_norm<T: Num>(x: &mut [T], gain: &[f32], eps: f64) {
-    let sum = x.iter().fold(T::default(), |sum, &x| sum + x * x);
+/// RMSNorm of one group in place, whose squares are rounded `depth` times.
+pub(super) fn rms_norm<T: Num>(x: &mut [T], gain: &[f32], eps: f64, depth: u32) {
+    let sum = T::sum(x.iter().map(|&x| x * x), depth);
     let r = T::of(1.0) / (sum / T::of64(x.len() as f64) + T::of64(eps)).sqrt();
     for (x, &g) in x.iter_mut().zip(gain) {
         *x = *x * r * T::of(g);

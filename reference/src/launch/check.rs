@@ -1,17 +1,21 @@
 //! Compares what a device wrote in one launch with the reference on that launch's own inputs.
 //!
 //! Bounds (noise is NMSE = Σ(x−ref)² / Σref²): vectors made of integer products 1e-10, other vectors 1e-7, copies 0. int8 blocks: scales
-//! within 1e-6 relative; a quant may differ by 1 only where the reference lies within 1e-3 of a tie. Arg-max equal, or the
-//! reference's gap below 1e-5. A value stored as f16 may be the reference's neighbour, for one in 50, where rounding fell the other
-//! way. NaN where the reference has none, a touched byte outside of the results, or a counter
-//! that isn't zero again fails.
+//! within 1e-6 relative, all of an operand together and each by itself; a single one may be off by more where f32 can't do better with
+//! the block's largest value. A quant may differ by 1 only where the reference lies within 1e-3 of a tie. A value stored as f16 must be
+//! the rounding of one that is as near to the exact one. Arg-max equal, or the reference's gap below 1e-5. NaN where the reference has
+//! none, a touched byte outside of the results, or a counter that isn't zero again fails.
+//!
+//! What f32 can do is computed with every value ([`super::tracked`]): the roundings on its way through the kernel's sums, each 2⁻²⁴ of
+//! Σ|terms|. No constant is chosen. Two sums need it: an attention score's, whose absolute error is the relative one of its weight, and
+//! that of Q4_K's products less their minimums, which cancel: `d·sc·Σqx − dmin·m·Σx`. Computed in f64 in the kernels, one thing at a
+//! time, these remove what is over 1e-6; exp, weighted sums, norms and activations don't (`docs/experiments.md`). In decode there was a
+//! third reason, a new key whose f16 is rounded the other way; attention is judged by the key that it stored.
 
-use super::operands::q8_layout;
-use super::{Arg, LaunchError, exec_exact};
-use crate::blocks::Q8Token;
-use half::f16;
-use hipc_ir::dtype::KvType;
-use hipc_ir::fused::{Access, CacheSpec, FusedOp, Input, Param, Role, RowExpr, Shape};
+mod rounded;
+
+use super::{Arg, LaunchError, Witness, exec_exact};
+use hipc_ir::fused::{Access, FusedOp, Input, Param, Role, RowExpr, Shape};
 use hipc_ir::plan::{KernelSpec, StepState};
 
 /// One result operand compared.
@@ -23,8 +27,12 @@ pub struct Finding {
     pub nmse: f64,
     /// Most noise allowed.
     pub bound: f64,
-    /// Largest relative distance of an int8 block's scale, at most [`Finding::SCALE`] where it's right.
+    /// Largest relative distance of an int8 block's scale.
     pub scale: f64,
+    /// Largest distance of an int8 block's scale as a part of what it may be off by; at most 1 where it's right.
+    pub strain: f64,
+    /// Noise of the int8 blocks' scales, at most [`Finding::SCALE`]².
+    pub scale_nmse: f64,
     /// Quants and f16 that differ by a tie's rounding, and arg-maxes that differ within the gap; they are left out.
     pub ties: usize,
     /// What is wrong besides noise.
@@ -32,17 +40,13 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Most relative distance of an int8 block's scale.
-    ///
-    /// The design asks for 1e-6, and this is looser. Measured over the launches of the trained and reference models: one scale in
-    /// 4,000 to 27,000 is over 1e-6, the largest 2.1e-6 (1.5e-6 since Q4_K's quants are centred), while all other noise is at
-    /// most 1.2e-13. The likely reasons, inferred and not isolated: an attention score of 20 to 30 is rounded by 1e-6 to 2e-6
-    /// before `exp`, and products of Q4_K cancel (`d·sc·Σqx − dmin·m·Σx`).
-    pub const SCALE: f64 = 4e-6;
+    /// Most relative distance of an int8 block's scale that needs no reason, and of all scales of an operand together.
+    pub const SCALE: f64 = 1e-6;
 
     /// Whether the operand is right.
     pub fn passes(&self) -> bool {
-        self.fault.is_none() && self.nmse <= self.bound && self.scale <= Self::SCALE
+        let scales = self.strain <= 1.0 && self.scale_nmse <= Self::SCALE.powi(2);
+        self.fault.is_none() && self.nmse <= self.bound && scales
     }
 }
 
@@ -51,7 +55,10 @@ impl Finding {
 struct Tally {
     error: f64,
     norm: f64,
+    scale_error: f64,
+    scale_norm: f64,
     scale: f64,
+    strain: f64,
     ties: usize,
     fault: Option<String>,
 }
@@ -83,15 +90,8 @@ pub fn check(spec: &KernelSpec, state: StepState, before: &[&[u8]], after: &[&[u
         let found = before.len().min(after.len());
         return Err(LaunchError::Count { kernel: spec.name.clone(), expected: params.len(), found });
     }
-    // Backed by u64 so that every operand is aligned.
-    let mut copies: Vec<Vec<u64>> = Vec::new();
-    for (param, bytes) in params.iter().zip(before) {
-        let mut copy = vec![0u64; if param.access == Access::Read { 0 } else { bytes.len().div_ceil(8) }];
-        if param.access != Access::Read {
-            bytemuck::cast_slice_mut(&mut copy)[..bytes.len()].copy_from_slice(bytes);
-        }
-        copies.push(copy);
-    }
+    let written = |(param, bytes): (&Param, &&[u8])| if param.access == Access::Read { Vec::new() } else { aligned(bytes) };
+    let mut copies: Vec<Vec<u64>> = params.iter().zip(before).map(written).collect();
     let mut args = Vec::with_capacity(params.len());
     for ((param, bytes), copy) in params.iter().zip(before).zip(&mut copies) {
         args.push(match param.access {
@@ -99,8 +99,12 @@ pub fn check(spec: &KernelSpec, state: StepState, before: &[&[u8]], after: &[&[u
             Access::Write | Access::Update => Arg::Write(&mut bytemuck::cast_slice_mut(copy)[..bytes.len()]),
         });
     }
-    let unrounded = exec_exact(spec, state, args)?;
-    let comparison = Comparison { spec, state, params: &params, before, unrounded: &unrounded };
+    let keys = params.iter().position(|p| p.role == Role::CacheK && p.access == Access::Update);
+    let keys = keys.filter(|&i| after[i].len() == before[i].len()).map(|i| aligned(after[i]));
+    let keys = keys.as_ref().map(|copy| bytemuck::cast_slice(copy));
+    let mut witness = Witness { keys, ..Witness::default() };
+    exec_exact(spec, state, args, &mut witness)?;
+    let comparison = Comparison { spec, state, params: &params, before, witness: &witness };
     let mut findings = Vec::new();
     for (i, param) in params.iter().enumerate() {
         if param.access != Access::Read && param.role != Role::Scratch {
@@ -116,7 +120,7 @@ struct Comparison<'a> {
     state: StepState,
     params: &'a [Param],
     before: &'a [&'a [u8]],
-    unrounded: &'a [f64],
+    witness: &'a Witness<'a>,
 }
 
 impl Comparison<'_> {
@@ -136,7 +140,7 @@ impl Comparison<'_> {
                 (_, Shape::F32(v)) => floats(&mut tally, expected, after, 0..n * v as usize),
                 (_, Shape::Ssq) => floats(&mut tally, expected, after, 0..n * self.spec.parts_out() as usize),
                 (_, Shape::Q8(v)) => self.quants(&mut tally, v, n, expected, after),
-                (_, Shape::Cache(cache)) => self.cache(&mut tally, cache, before, expected, after),
+                (_, Shape::Cache(cache)) => self.cache(&mut tally, param.role, cache, before, expected, after),
                 (_, Shape::Partials) => self.partials(&mut tally, expected, after, copies),
                 (_, Shape::State) => {
                     if after != expected {
@@ -147,12 +151,14 @@ impl Comparison<'_> {
                 _ => tally.fail(|| "isn't an operand that a launch writes".into()),
             }
         }
-        let nmse = if tally.error == 0.0 { 0.0 } else { tally.error / tally.norm };
+        let nmse = |error: f64, norm: f64| if error == 0.0 { 0.0 } else { error / norm };
         Finding {
             role: param.role,
-            nmse,
+            nmse: nmse(tally.error, tally.norm),
             bound: self.bound(param.role),
             scale: tally.scale,
+            strain: tally.strain,
+            scale_nmse: nmse(tally.scale_error, tally.scale_norm),
             ties: tally.ties,
             fault: tally.fault,
         }
@@ -164,77 +170,6 @@ impl Comparison<'_> {
             (FusedOp::Gemv(g), _) if g.input == Input::Q8 => 1e-10,
             _ => 1e-7,
         }
-    }
-
-    fn quants(&self, tally: &mut Tally, n: u32, tokens: usize, expected: &[u8], after: &[u8]) {
-        let layout = q8_layout(n);
-        for t in 0..tokens {
-            let (Some(e), Some(a)) = (Q8Token::new(layout, expected, t), Q8Token::new(layout, after, t)) else {
-                return tally.fail(|| "isn't aligned".into());
-            };
-            let block = layout.block as usize;
-            for (b, (&scale, &found)) in e.scale.iter().zip(a.scale).enumerate() {
-                if found.is_finite() && scale.is_finite() {
-                    // Infinite where the reference has zero.
-                    let off = f64::from(found) - f64::from(scale);
-                    tally.scale = tally.scale.max(if off == 0.0 { 0.0 } else { (off / f64::from(scale)).abs() });
-                } else if found.to_bits() != scale.to_bits() && !(found.is_nan() && scale.is_nan()) {
-                    tally.fail(|| format!("token {t}: scale {b} is {found:e}, the reference has {scale:e}"));
-                }
-                let sum: i32 = a.q[b * block..(b + 1) * block].iter().map(|&q| i32::from(q)).sum();
-                if a.sum[b] != sum {
-                    tally.fail(|| format!("token {t}: sum {b} is {}, its quants add up to {sum}", a.sum[b]));
-                }
-            }
-            for (i, (&q, &found)) in e.q.iter().zip(a.q).enumerate() {
-                // An equal quant has no error; the values' own noise is bounded by the scales and the ties.
-                tally.norm += f64::from(q).powi(2);
-                if q == found {
-                    continue;
-                }
-                let z = self.unrounded[t * n as usize + i] / f64::from(e.scale[i / block]);
-                let from_tie = ((z - z.floor()) - 0.5).abs();
-                if (i32::from(q) - i32::from(found)).abs() == 1 && from_tie <= 1e-3 {
-                    tally.ties += 1;
-                } else {
-                    tally.fail(|| format!("token {t}: quant {i} is {found}, the reference has {q} from {z}"));
-                }
-            }
-        }
-    }
-
-    fn cache(&self, tally: &mut Tally, spec: CacheSpec, before: &[u8], expected: &[u8], after: &[u8]) {
-        let row = (spec.head_dim * spec.kv.bytes()) as usize;
-        let written = self.state.pos.max(0) as usize..(self.state.pos + self.state.n).max(0) as usize;
-        let mut neighbours = 0;
-        let rows = expected.chunks_exact(row).zip(after.chunks_exact(row)).zip(before.chunks_exact(row)).enumerate();
-        for (i, ((expected, after), before)) in rows {
-            let pos = i % spec.ctx as usize;
-            if !written.contains(&pos) {
-                if after != before {
-                    tally.fail(|| format!("head {}: position {pos} was touched", i / spec.ctx as usize));
-                }
-                continue;
-            }
-            let width = spec.kv.bytes() as usize;
-            for (j, (e, a)) in expected.chunks_exact(width).zip(after.chunks_exact(width)).enumerate() {
-                let value = |b: &[u8]| match (spec.kv, b) {
-                    (KvType::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
-                    (KvType::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-                    _ => f32::NAN,
-                };
-                if spec.kv == KvType::F16 && are_neighbours(e, a) {
-                    neighbours += 1;
-                    continue;
-                }
-                tally.value(i * spec.head_dim as usize + j, value(a), value(e));
-            }
-        }
-        let stored = written.len() * spec.heads as usize * spec.head_dim as usize;
-        if neighbours > 1 + stored / 50 {
-            tally.fail(|| format!("{neighbours} of {stored} values are rounded the other way"));
-        }
-        tally.ties += neighbours;
     }
 
     /// A partial may name another index only if the reference's logits there are as good as equal.
@@ -301,11 +236,11 @@ impl Comparison<'_> {
     }
 }
 
-/// Whether two finite f16 are next to each other, with nothing between.
-fn are_neighbours(e: &[u8], a: &[u8]) -> bool {
-    let (&[e0, e1], &[a0, a1]) = (e, a) else { return false };
-    let (e, a) = (u16::from_le_bytes([e0, e1]), u16::from_le_bytes([a0, a1]));
-    e.abs_diff(a) == 1 && f16::from_bits(e).is_finite() && f16::from_bits(a).is_finite()
+/// A copy that is aligned for every type.
+fn aligned(bytes: &[u8]) -> Vec<u64> {
+    let mut copy = vec![0u64; bytes.len().div_ceil(8)];
+    bytemuck::cast_slice_mut(&mut copy)[..bytes.len()].copy_from_slice(bytes);
+    copy
 }
 
 fn floats(tally: &mut Tally, expected: &[u8], after: &[u8], range: std::ops::Range<usize>) {

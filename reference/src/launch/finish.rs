@@ -2,7 +2,8 @@
 
 use super::arith::Num;
 use super::operands::{Operands, q8_layout};
-use super::{LaunchError, Step};
+use super::tracked::Tracked;
+use super::{LaunchError, Step, Witness};
 use crate::blocks::quantize;
 use hipc_ir::fused::{Finish, Role};
 use rayon::prelude::*;
@@ -24,7 +25,7 @@ struct Token<'a> {
     gained: Option<&'a mut [f32]>,
     quantized: Option<&'a mut [u8]>,
     ssq: Option<&'a mut [f32]>,
-    unrounded: Option<&'a mut [f64]>,
+    unrounded: Option<&'a mut [Tracked]>,
 }
 
 impl<'a> Finisher<'a> {
@@ -47,13 +48,13 @@ impl<'a> Finisher<'a> {
     }
 
     /// Writes all tokens; `fill` computes the vector of one.
-    pub fn write<T: Num>(self, tokens: usize, unrounded: Option<&mut Vec<f64>>, fill: impl Fn(usize, &mut [T]) + Sync) {
+    pub fn write<T: Num>(self, tokens: usize, witness: Option<&mut Witness<'_>>, fill: impl Fn(usize, &mut [T]) + Sync) {
         let n = self.n;
         let layout = q8_layout(n as u32);
         let quantizes = self.quantized.is_some();
-        let unrounded = unrounded.filter(|_| quantizes).map(|u| {
-            u.resize(n * tokens, 0.0);
-            &mut u[..]
+        let unrounded = witness.filter(|_| quantizes).map(|w| {
+            w.quantized.resize(n * tokens, Tracked::default());
+            &mut w.quantized[..]
         });
         let (raw, gained) = (split(self.raw, n, tokens), split(self.gained, n, tokens));
         let quantized = split(self.quantized, layout.stride() as usize, tokens);
@@ -85,7 +86,7 @@ impl<'a> Finisher<'a> {
                 gained.copy_from_slice(&z);
             }
             if let Some(unrounded) = &mut out.unrounded {
-                unrounded.iter_mut().zip(&y).for_each(|(o, z)| *o = z.f64());
+                unrounded.iter_mut().zip(&y).for_each(|(o, z)| *o = z.tracked());
             }
             if let Some(bytes) = &mut out.quantized {
                 quantize(layout, &z, bytes);

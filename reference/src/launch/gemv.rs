@@ -1,9 +1,10 @@
 //! Matrix × vector launches with their epilogues.
 
 use super::arith::{Arithmetic, Num, Table, act, deferred, rotate};
+use super::depth;
 use super::finish::Finisher;
 use super::operands::{CacheMut, Operands};
-use super::{LaunchError, Step};
+use super::{LaunchError, Step, Witness};
 use crate::blocks::{Matrix, Quants, WideToken};
 use hipc_ir::fused::{Combine, Gemv, Input, Role, RopeSpec, Segment, SegmentOut, Tail};
 use hipc_ir::plan::KernelSpec;
@@ -34,7 +35,7 @@ pub(super) fn gemv<A: Arithmetic>(
     op: &Gemv,
     step: Step,
     mut operands: Operands<'_, '_>,
-    unrounded: Option<&mut Vec<f64>>,
+    witness: Option<&mut Witness<'_>>,
 ) -> Result<(), LaunchError> {
     let x = match op.input {
         Input::Q8 => Activations::Q8(operands.q8(Role::X(0), op.k, step.tokens)?),
@@ -46,7 +47,7 @@ pub(super) fn gemv<A: Arithmetic>(
     let r = match op.deferred {
         Some(d) => {
             let parts = spec.geometry.parts_in as usize;
-            Some(deferred::<A::T>(d, operands.read(Role::Ssq, parts * step.tokens)?, parts))
+            Some(deferred::<A::T>(d, operands.read(Role::Ssq, parts * step.tokens)?, &spec.geometry))
         }
         None => None,
     };
@@ -54,19 +55,20 @@ pub(super) fn gemv<A: Arithmetic>(
     let first = if op.tail == Tail::Head { step.head_from } else { 0 };
     let mut segments = Vec::with_capacity(op.segments.len());
     for (i, s) in (0..).zip(&op.segments) {
-        let matrix = operands.matrix(Role::Weight(i), s.dtype, s.rows, op.k)?;
+        let matrix = operands.matrix(Role::Weight(i), s.dtype, s.layout, s.rows, op.k)?;
         let bias = if s.bias { Some(operands.read::<f32>(Role::Bias(i), s.rows as usize)?) } else { None };
         segments.push((matrix, bias));
     }
-    let products = products::<A>(&segments, &x, r.as_deref(), first, step.tokens);
+    let products =
+        products::<A>(&segments, &x, r.as_deref(), first, step.tokens, depth::row(&spec.geometry, op.input, op.k as usize));
     match &op.tail {
-        Tail::Separate(outs) => separate(&op.segments, outs, &products, step, &mut operands),
+        Tail::Separate(outs) => separate(&op.segments, outs, &products, step, &mut operands, witness),
         Tail::Vector { combine, residual, finish } => {
             let n = op.segments.first().map_or(0, |s| s.rows);
             let len = n as usize;
             let residual: Option<&[f32]> = if *residual { Some(operands.read(Role::Residual, len * step.tokens)?) } else { None };
             let finisher = Finisher::take(&mut operands, *finish, n, spec.geometry.tile, step)?;
-            finisher.write::<A::T>(step.tokens, unrounded, |t, y| {
+            finisher.write::<A::T>(step.tokens, witness, |t, y| {
                 for (i, y) in y.iter_mut().enumerate() {
                     let p = products.at(i, t);
                     *y = match combine {
@@ -91,6 +93,7 @@ fn products<A: Arithmetic>(
     r: Option<&[A::T]>,
     first: usize,
     tokens: usize,
+    depth: u32,
 ) -> Products<A::T> {
     let wanted = tokens - first;
     let rows: usize = segments.iter().map(|(m, _)| m.rows()).sum();
@@ -113,12 +116,12 @@ fn products<A: Arithmetic>(
             match x {
                 Activations::Q8(x) => {
                     matrix.unpack(local, &mut quants);
-                    out.iter_mut().zip(&x[first..]).for_each(|(o, x)| *o = A::dot_q8(&quants, x));
+                    out.iter_mut().zip(&x[first..]).for_each(|(o, x)| *o = A::dot_q8(&quants, x, depth));
                 }
                 Activations::Floats { values, k } => {
                     floats.resize(*k, 0.0);
                     matrix.dequantize(local, &mut floats);
-                    out.iter_mut().zip(values.chunks_exact(*k).skip(first)).for_each(|(o, x)| *o = A::dot(x, &floats));
+                    out.iter_mut().zip(values.chunks_exact(*k).skip(first)).for_each(|(o, x)| *o = A::dot(x, &floats, depth));
                 }
             }
             if let Some(r) = r {
@@ -143,6 +146,7 @@ fn separate<T: Num>(
     products: &Products<T>,
     step: Step,
     operands: &mut Operands<'_, '_>,
+    mut witness: Option<&mut Witness<'_>>,
 ) -> Result<(), LaunchError> {
     let rope_of = |out: &SegmentOut| match out {
         SegmentOut::Store(rope) | SegmentOut::Append(rope, _) => *rope,
@@ -168,6 +172,9 @@ fn separate<T: Num>(
                 Destination::Cache(cache, head_dim) => {
                     for (h, head) in y.chunks_exact(*head_dim).enumerate() {
                         cache.store(h, step.pos + t, head.iter().map(|y| y.f32()));
+                    }
+                    if let Some(witness) = &mut witness {
+                        witness.append(Role::Cache(i), y.iter().map(|y| y.tracked()));
                     }
                 }
             }

@@ -1,11 +1,19 @@
 //! Per-head norm, rotation, storing and appending.
 
 use super::arith::{Arithmetic, Num, Table, rms_norm, rotate};
+use super::depth;
 use super::operands::Operands;
-use super::{LaunchError, Step};
+use super::{LaunchError, Step, Witness};
 use hipc_ir::fused::{HeadOut, Heads, Role};
+use hipc_ir::plan::KernelSpec;
 
-pub(super) fn heads<A: Arithmetic>(op: &Heads, step: Step, mut operands: Operands<'_, '_>) -> Result<(), LaunchError> {
+pub(super) fn heads<A: Arithmetic>(
+    spec: &KernelSpec,
+    op: &Heads,
+    step: Step,
+    mut operands: Operands<'_, '_>,
+    mut witness: Option<&mut Witness<'_>>,
+) -> Result<(), LaunchError> {
     let table = op.parts.iter().find_map(|p| p.rope).map(|rope| Table::take(rope, step, &mut operands)).transpose()?;
     for (i, part) in (0..).zip(&op.parts) {
         let (n, head_dim) = ((part.heads * part.head_dim) as usize, part.head_dim as usize);
@@ -14,7 +22,7 @@ pub(super) fn heads<A: Arithmetic>(op: &Heads, step: Step, mut operands: Operand
         let transformed = |index: usize, head: &mut [A::T]| {
             head.iter_mut().zip(&x[index * head_dim..]).for_each(|(h, &x)| *h = A::T::of(x));
             if let (Some(eps), Some(gain)) = (part.norm, gain) {
-                rms_norm(head, gain, eps.0);
+                rms_norm(head, gain, eps.0, depth::wave(&spec.geometry, head_dim));
             }
             if let (Some(rope), Some(table)) = (part.rope, &table) {
                 rotate(head, rope, table.token(index / part.heads as usize));
@@ -29,12 +37,15 @@ pub(super) fn heads<A: Arithmetic>(op: &Heads, step: Step, mut operands: Operand
                     out.iter_mut().zip(&head).for_each(|(o, h)| *o = h.f32());
                 }
             }
-            HeadOut::Append(spec) => {
-                let mut cache = operands.cache_mut(Role::Cache(i), spec, step)?;
+            HeadOut::Append(to) => {
+                let mut cache = operands.cache_mut(Role::Cache(i), to, step)?;
                 let heads = part.heads as usize;
                 for index in 0..heads * step.tokens {
                     transformed(index, &mut head);
                     cache.store(index % heads, step.pos + index / heads, head.iter().map(|h| h.f32()));
+                    if let Some(witness) = &mut witness {
+                        witness.append(Role::Cache(i), head.iter().map(|h| h.tracked()));
+                    }
                 }
             }
         }

@@ -9,11 +9,13 @@ mod arith;
 mod attend;
 mod check;
 mod choose;
+mod depth;
 mod finish;
 mod gemv;
 mod heads;
 mod operands;
 mod row;
+mod tracked;
 
 pub use check::{Finding, check};
 
@@ -22,6 +24,7 @@ use hipc_ir::fused::{FusedOp, Role};
 use hipc_ir::plan::{KernelSpec, StepState};
 use operands::Operands;
 use thiserror::Error;
+use tracked::Tracked;
 
 /// An operand: bytes in device layout, aligned to 4 where they hold f32, i32 or caches.
 #[derive(Debug)]
@@ -92,33 +95,51 @@ pub fn exec(spec: &KernelSpec, state: StepState, args: Vec<Arg<'_>>) -> Result<(
     run::<Fast>(spec, state, args, None)
 }
 
-/// Executes a launch in f64, rounding only what is stored. Returns the values that were quantised to int8 before they were, `[tokens, n]`
-/// (empty if the launch has no int8 result).
+/// What comparing takes besides a launch's results.
+#[derive(Default)]
+struct Witness<'a> {
+    /// In: the K cache as the device left it, for attention that appends the key itself. Where the key's rounding falls the other way,
+    /// all that follows from it does too, so attention is judged by the key that was stored, and that key by itself.
+    keys: Option<&'a [u8]>,
+    /// Out: what was quantised to int8, before it was, `[tokens, n]`; empty if the launch has no int8 result.
+    quantized: Vec<Tracked>,
+    /// Out: what was appended to each cache, before it was rounded, `[tokens, heads, head_dim]`.
+    appended: Vec<(Role, Vec<Tracked>)>,
+}
+
+impl Witness<'_> {
+    fn append(&mut self, role: Role, values: impl Iterator<Item = Tracked>) {
+        match self.appended.iter_mut().find(|(r, _)| *r == role) {
+            Some((_, all)) => all.extend(values),
+            None => self.appended.push((role, values.collect())),
+        }
+    }
+}
+
+/// Executes a launch in f64, rounding only what is stored.
 ///
 /// # Errors
 /// As [`exec`].
-pub fn exec_exact(spec: &KernelSpec, state: StepState, args: Vec<Arg<'_>>) -> Result<Vec<f64>, LaunchError> {
-    let mut unrounded = Vec::new();
-    run::<Exact>(spec, state, args, Some(&mut unrounded))?;
-    Ok(unrounded)
+fn exec_exact(spec: &KernelSpec, state: StepState, args: Vec<Arg<'_>>, witness: &mut Witness<'_>) -> Result<(), LaunchError> {
+    run::<Exact>(spec, state, args, Some(witness))
 }
 
 fn run<A: Arithmetic>(
     spec: &KernelSpec,
     state: StepState,
     args: Vec<Arg<'_>>,
-    unrounded: Option<&mut Vec<f64>>,
+    witness: Option<&mut Witness<'_>>,
 ) -> Result<(), LaunchError> {
     let bad_state = || LaunchError::State { pos: state.pos, end: state.pos.saturating_add(state.n), ctx: 0 };
     let (Ok(pos), Ok(tokens)) = (usize::try_from(state.pos), usize::try_from(state.n)) else { return Err(bad_state()) };
     let step = Step { pos, tokens, head_from: usize::try_from(state.head_from).unwrap_or(0).min(tokens) };
     let operands = Operands::new(spec, args)?;
     match &spec.op {
-        FusedOp::Embed(op) => row::embed::<A>(spec, op, step, operands, unrounded),
-        FusedOp::Gemv(op) => gemv::gemv::<A>(spec, op, step, operands, unrounded),
-        FusedOp::Attend(op) => attend::attend::<A>(spec, op, step, operands, unrounded),
-        FusedOp::Heads(op) => heads::heads::<A>(op, step, operands),
-        FusedOp::Row(op) => row::row::<A>(spec, op, step, operands, unrounded),
+        FusedOp::Embed(op) => row::embed::<A>(spec, op, step, operands, witness),
+        FusedOp::Gemv(op) => gemv::gemv::<A>(spec, op, step, operands, witness),
+        FusedOp::Attend(op) => attend::attend::<A>(spec, op, step, operands, witness),
+        FusedOp::Heads(op) => heads::heads::<A>(spec, op, step, operands, witness),
+        FusedOp::Row(op) => row::row::<A>(spec, op, step, operands, witness),
         FusedOp::Choose(op) => choose::choose(spec, *op, step, operands),
     }
 }

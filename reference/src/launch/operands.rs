@@ -3,7 +3,7 @@
 use super::{Arg, LaunchError, Step};
 use crate::blocks::{Matrix, Q8Token, WideToken, halves_to_f32};
 use half::f16;
-use hipc_ir::dtype::{DType, KvType, Q8Layout};
+use hipc_ir::dtype::{DType, KvType, Layout, Q8Layout};
 use hipc_ir::fused::{CacheSpec, Role};
 use hipc_ir::plan::KernelSpec;
 
@@ -62,11 +62,13 @@ impl<'a, 's> Operands<'a, 's> {
         bytemuck::try_cast_slice_mut(bytes).map_err(|e| self.error(role, format!("can't be written: {e}")))
     }
 
-    pub fn matrix(&mut self, role: Role, dtype: DType, rows: u32, cols: u32) -> Result<Matrix<'a>, LaunchError> {
+    pub fn matrix(&mut self, role: Role, dtype: DType, layout: Layout, rows: u32, cols: u32) -> Result<Matrix<'a>, LaunchError> {
         let bytes = self.bytes(role)?;
-        let len = dtype.row_bytes(cols).map_or(0, |b| b * u64::from(rows)) as usize;
-        let matrix = bytes.get(..len).and_then(|bytes| Matrix::new(dtype, cols, bytes));
-        matrix.ok_or_else(|| self.error(role, format!("has {} bytes, which isn't {rows} × {cols} of {dtype}", bytes.len())))
+        let len = layout.row_bytes(dtype, cols).map_or(0, |b| b * u64::from(rows)) as usize;
+        let matrix = bytes.get(..len).and_then(|bytes| Matrix::with_layout(dtype, layout, cols, bytes));
+        matrix.ok_or_else(|| {
+            self.error(role, format!("has {} bytes, which isn't {rows} × {cols} of {dtype} in {layout:?}", bytes.len()))
+        })
     }
 
     pub fn q8(&mut self, role: Role, n: u32, tokens: usize) -> Result<Vec<WideToken<'a>>, LaunchError> {
@@ -85,6 +87,17 @@ impl<'a, 's> Operands<'a, 's> {
             KvType::F32 => CacheData::F32(self.read(role, n)?),
         };
         Ok(CacheRef { spec, data })
+    }
+
+    /// A cache as somebody else left it.
+    pub fn stored<'b>(&self, role: Role, bytes: &'b [u8], spec: CacheSpec) -> Result<CacheRef<'b>, LaunchError> {
+        let bad = || self.error(role, format!("was left with {} bytes (or isn't aligned)", bytes.len()));
+        let n = cache_len(spec);
+        let data = match spec.kv {
+            KvType::F16 => bytemuck::try_cast_slice(bytes).ok().and_then(|all| all.get(..n)).map(CacheData::F16),
+            KvType::F32 => bytemuck::try_cast_slice(bytes).ok().and_then(|all| all.get(..n)).map(CacheData::F32),
+        };
+        Ok(CacheRef { spec, data: data.ok_or_else(bad)? })
     }
 
     pub fn cache_mut(&mut self, role: Role, spec: CacheSpec, step: Step) -> Result<CacheMut<'a>, LaunchError> {

@@ -1,6 +1,7 @@
 //! The device `cpu`: executes a plan by the meaning of its launches, in parallel, with the machine's vectors.
 //!
-//! Every buffer of the plan has memory of its own, except weights: those are read where they are (usually in the mapped file).
+//! Every buffer of the plan has memory of its own, except weights: those are read where they are (usually in the mapped file), so
+//! the plan that is executed has them in GGUF's layout.
 
 use super::bandwidth::noise;
 use super::host::memory as machine_memory;
@@ -39,6 +40,7 @@ impl CpuBackend {
     /// # Errors
     /// [`DeviceError::OutOfMemory`], and [`DeviceError::Internal`] where the weights aren't the plan's.
     pub fn new(plan: Plan, weights: Arc<dyn WeightSource + Send>) -> Result<Self, DeviceError> {
+        let plan = plan.with_gguf_weights();
         for (w, decl) in plan.weights.iter() {
             let (expected, found) = (decl.bytes(), weights.weight(w).len() as u64);
             if expected != found {
@@ -51,7 +53,7 @@ impl CpuBackend {
         let mut memory = Vec::with_capacity(plan.buffers.len());
         for (buffer, decl) in plan.buffers.iter() {
             memory.push(match decl.kind {
-                BufferKind::Weight(w) => Memory::Weight(w),
+                BufferKind::Weight(w, _) => Memory::Weight(w),
                 BufferKind::Rope(r) => {
                     let rope = &plan.ropes[r];
                     let factors: Option<Vec<f32>> =

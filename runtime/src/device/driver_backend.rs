@@ -6,7 +6,9 @@ use super::{
 };
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
+use hipc_ir::dtype::Layout;
 use hipc_ir::plan::{Buffer, BufferKind, Plan, Space};
+use hipc_reference::blocks::split_row;
 use std::ops::Range;
 
 /// Where buffers lie.
@@ -105,14 +107,23 @@ impl<D: Driver> DriverBackend<D> {
     }
 
     fn fill(&mut self, weights: &dyn WeightSource, progress: &mut dyn FnMut(Progress)) -> Result<(), DeviceError> {
-        let fixed = |k: BufferKind| matches!(k, BufferKind::Weight(_) | BufferKind::Rope(_));
+        let fixed = |k: BufferKind| matches!(k, BufferKind::Weight(..) | BufferKind::Rope(_));
         let total = self.plan.buffers.values().filter(|b| fixed(b.kind)).map(|b| b.bytes).sum();
         let mut done = 0;
         progress(Progress { done, total });
         for buffer in self.plan.buffers.keys() {
             let table;
             let bytes = match self.plan.buffers[buffer].kind {
-                BufferKind::Weight(w) => weights.weight(w),
+                BufferKind::Weight(w, Layout::Gguf) => weights.weight(w),
+                BufferKind::Weight(w, Layout::Split) => {
+                    let decl = &self.plan.weights[w];
+                    let [from, to] = Layout::ALL.map(|l| l.row_bytes(decl.dtype, decl.cols).unwrap_or(0).max(1) as usize);
+                    let mut split = vec![0; decl.rows as usize * to];
+                    let rows = weights.weight(w).chunks_exact(from).zip(split.chunks_exact_mut(to));
+                    rows.for_each(|(row, out)| split_row(decl.dtype, row, out));
+                    table = split;
+                    &table
+                }
                 BufferKind::Rope(r) => {
                     let decl = &self.plan.ropes[r];
                     let factors: Option<Vec<f32>> = decl.factors.map(|w| {

@@ -21,8 +21,11 @@ pub struct Compared {
     pub quants: usize,
     /// Largest noise by operand and bound.
     worst: BTreeMap<String, f64>,
-    /// Largest relative distance of an int8 block's scale.
+    /// Largest relative distance of an int8 block's scale, and as a part of what it may be.
     scale: f64,
+    strain: f64,
+    /// Largest noise of the scales.
+    scale_nmse: f64,
     /// One line per wrong result.
     pub wrong: Vec<String>,
 }
@@ -31,8 +34,13 @@ impl fmt::Display for Compared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} launches, {} ties in {} quants, scales within {:.1e}; worst noise:",
-            self.launches, self.ties, self.quants, self.scale
+            "{} launches, {} ties in {} quants, scales within {:.1e}, {:.2} of what they may be off by, together within {:.1e}; worst noise:",
+            self.launches,
+            self.ties,
+            self.quants,
+            self.scale,
+            self.strain,
+            self.scale_nmse.sqrt()
         )?;
         self.worst.iter().try_for_each(|(what, noise)| write!(f, " {what} {noise:.1e}"))
     }
@@ -62,6 +70,8 @@ impl Compared {
     fn take(&mut self, at: &str, finding: &Finding) {
         self.ties += finding.ties;
         self.scale = self.scale.max(finding.scale);
+        self.strain = self.strain.max(finding.strain);
+        self.scale_nmse = self.scale_nmse.max(finding.scale_nmse);
         let worst = self.worst.entry(format!("{:?} (≤ {:.0e})", finding.role, finding.bound)).or_default();
         *worst = worst.max(finding.nmse);
         if !finding.passes() {

@@ -6,6 +6,7 @@
 use super::{Lhs, Match, Rhs, Rule, Site, Writer};
 use crate::egraph::language::{Attr, EGraph, Lang, OutRole, Ty, results};
 use egg::{Id, Subst, Var};
+use hipc_ir::dtype::Layout;
 use hipc_ir::fused::{Combine, Deferred, Finish, FusedOp, Gemv, Input, Role, RopeSpec, Segment, SegmentOut, Tail};
 
 /// The tail of a single product that nothing follows yet.
@@ -90,7 +91,7 @@ pub const RULES: &[Rule] = &[
 /// The GEMV's form of input and the segment of a weight, if the two fit.
 fn product(site: &Site, w: Id, x: Id) -> Option<(u32, Input, Segment)> {
     let Ty::Weight(dtype, rows, cols) = site.ty(w) else { return None };
-    let segment = Segment { dtype, rows, bias: false };
+    let segment = Segment { dtype, layout: Layout::Gguf, rows, bias: false };
     match site.ty(x) {
         Ty::Q8(n) if n == cols && dtype.is_quantized() => Some((cols, Input::Q8, segment)),
         Ty::F32(n) if n == cols && !dtype.is_quantized() => Some((cols, Input::F32, segment)),

@@ -2,6 +2,7 @@
 
 use super::{Lhs, Match, Rhs, Rule, Site};
 use crate::egraph::language::{Lang, OutRole, Ty};
+use hipc_ir::dtype::Layout;
 use hipc_ir::fused::{Choose, Combine, Embed, Finish, FusedOp, Gemv, Role, Tail};
 
 /// Rules.
@@ -37,7 +38,7 @@ pub const RULES: &[Rule] = &[
 
 fn embed(site: &mut Site, m: &Match) {
     if let Ty::Weight(dtype, vocab, n) = site.ty(m["?w"]) {
-        let op = FusedOp::Embed(Embed { vocab, n, dtype, finish: Finish::RAW });
+        let op = FusedOp::Embed(Embed { vocab, n, dtype, layout: Layout::Gguf, finish: Finish::RAW });
         site.form(op, None, &[(Role::Tokens, m["?t"]), (Role::Weight(0), m["?w"])], &[(Role::Raw, m.root)]);
     }
 }
