@@ -4,7 +4,7 @@ mod pipeline;
 
 use crate::device::{Backend, DeviceError, Recording};
 use hipc_ir::fused::ProgramKind;
-use hipc_ir::plan::{SamplingState, StepState};
+use hipc_ir::plan::{Program, SamplingState, StepState};
 use pipeline::Pipeline;
 use std::io::Write;
 
@@ -109,14 +109,22 @@ pub(crate) fn check_request(engine: &dyn Engine, ids: &[u32]) -> Result<(), Engi
     }
 }
 
+fn name(program: &Program) -> &'static str {
+    if program.kind == ProgramKind::Prompt { "prompt" } else { "decode" }
+}
+
+fn not_recorded(index: usize) -> DeviceError {
+    DeviceError::Internal(format!("program {index} isn't recorded"))
+}
+
 /// Runs the programs of a plan: chunks through the prompt program, single tokens through the decode program.
 pub struct PlanEngine<B> {
     backend: B,
     tokens: Vec<u32>,
     /// What the device has been told of choices.
     sampling: SamplingState,
-    /// The decode program, once it is needed.
-    decode: Option<Recording>,
+    /// By program, once they are needed.
+    recorded: Vec<Recording>,
     pipeline: Option<Pipeline>,
     single_steps: bool,
     trace: bool,
@@ -129,7 +137,7 @@ impl<B: Backend> PlanEngine<B> {
             backend,
             tokens: Vec::new(),
             sampling: SamplingState::default(),
-            decode: None,
+            recorded: Vec::new(),
             pipeline: None,
             single_steps,
             trace: false,
@@ -159,16 +167,40 @@ impl<B: Backend> PlanEngine<B> {
         found.ok_or_else(|| DeviceError::Internal(format!("the plan has no {kind:?} program")))
     }
 
-    fn run(&mut self, index: usize, count: usize) -> Result<(), DeviceError> {
+    /// Prepares the programs to be enqueued at once each; how they will be, to print. Done by the first step, if not before.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn prepare(&mut self) -> Result<String, EngineError> {
+        for index in self.recorded.len()..self.backend.plan().programs.len() {
+            let count = self.backend.plan().programs[index].launches.len();
+            self.recorded.push(self.backend.record(index, 0..count, 1)?);
+        }
+        let told = self.backend.plan().programs.iter().zip(&self.recorded).map(|(program, recorded)| {
+            let how = if recorded.is_graph() { "one graph of " } else { "" };
+            format!("{}: {how}{} launches", name(program), recorded.launches())
+        });
+        Ok(told.collect::<Vec<_>>().join("; "))
+    }
+
+    /// Whether one call enqueues a whole decode step.
+    pub fn steps_are_graphs(&self) -> bool {
+        let decode = self.program(ProgramKind::Decode).ok();
+        decode.and_then(|index| self.recorded.get(index)).is_some_and(Recording::is_graph)
+    }
+
+    fn run(&mut self, index: usize, count: usize) -> Result<(), EngineError> {
         if !self.trace {
-            return self.backend.run(index, 0..count);
+            self.prepare()?;
+            let recorded = self.recorded.get(index).ok_or_else(|| not_recorded(index))?;
+            return Ok(self.backend.replay(recorded)?);
         }
         for i in 0..count {
             let plan = self.backend.plan();
             let (program, launch) = (&plan.programs[index], &plan.programs[index].launches[i]);
             let [x, y, z] = launch.grid;
             let (kernel, threads) = (&plan.kernels[launch.kernel].name, plan.kernels[launch.kernel].threads());
-            let kind = if program.kind == ProgramKind::Prompt { "prompt" } else { "decode" };
+            let kind = name(program);
             // Where nobody can read it, it is lost, and nothing else.
             let _ = writeln!(
                 std::io::stderr(),
@@ -181,7 +213,7 @@ impl<B: Backend> PlanEngine<B> {
     }
 
     /// Enqueues a step for these tokens; the number of its program.
-    fn enqueue(&mut self, ids: &[u32], want: Want) -> Result<usize, DeviceError> {
+    fn enqueue(&mut self, ids: &[u32], want: Want) -> Result<usize, EngineError> {
         let n = ids.len();
         let index = self.program(if n > 1 && !self.single_steps { ProgramKind::Prompt } else { ProgramKind::Decode })?;
         let plan = self.backend.plan();

@@ -10,6 +10,7 @@ use hipc_ir::PrimaryMap;
 use hipc_ir::dtype::DType;
 use hipc_ir::graph::{Weight, WeightDecl};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// Blocks that one generator makes.
@@ -46,6 +47,12 @@ impl Synthetic {
         });
     }
 
+    fn make(&self, weight: Weight) -> Vec<u8> {
+        let mut bytes = vec![0; self.decls.get(weight).map_or(0, WeightDecl::bytes) as usize];
+        self.fill(weight, 0, &mut bytes);
+        bytes
+    }
+
     /// Bytes within one unit.
     fn part(&self, weight: Weight, decl: &WeightDecl, from: u64, end: u64, out: &mut [u8]) {
         let block = u64::from(decl.dtype.block_bytes());
@@ -69,12 +76,13 @@ impl Synthetic {
 
 impl WeightSource for Synthetic {
     fn weight(&self, weight: Weight) -> &[u8] {
-        let make = || {
-            let mut bytes = vec![0; self.decls.get(weight).map_or(0, WeightDecl::bytes) as usize];
-            self.fill(weight, 0, &mut bytes);
-            bytes
-        };
-        self.whole.get(weight.as_u32() as usize).map_or(&[], |w| w.get_or_init(make))
+        self.whole.get(weight.as_u32() as usize).map_or(&[], |w| w.get_or_init(|| self.make(weight)))
+    }
+    fn once(&self, weight: Weight) -> Cow<'_, [u8]> {
+        match self.whole.get(weight.as_u32() as usize).and_then(OnceLock::get) {
+            Some(kept) => Cow::Borrowed(kept),
+            None => Cow::Owned(self.make(weight)),
+        }
     }
 }
 

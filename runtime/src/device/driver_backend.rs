@@ -9,6 +9,7 @@ use hipc_ir::EntityRef;
 use hipc_ir::dtype::Layout;
 use hipc_ir::plan::{Buffer, BufferKind, Plan, Space};
 use hipc_reference::blocks::split_row;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Where buffers lie.
@@ -112,17 +113,16 @@ impl<D: Driver> DriverBackend<D> {
         let mut done = 0;
         progress(Progress { done, total });
         for buffer in self.plan.buffers.keys() {
-            let table;
-            let bytes = match self.plan.buffers[buffer].kind {
-                BufferKind::Weight(w, Layout::Gguf) => weights.weight(w),
+            let bytes: Cow<'_, [u8]> = match self.plan.buffers[buffer].kind {
+                BufferKind::Weight(w, Layout::Gguf) => weights.once(w),
                 BufferKind::Weight(w, Layout::Split) => {
                     let decl = &self.plan.weights[w];
                     let [from, to] = Layout::ALL.map(|l| l.row_bytes(decl.dtype, decl.cols).unwrap_or(0).max(1) as usize);
                     let mut split = vec![0; decl.rows as usize * to];
-                    let rows = weights.weight(w).chunks_exact(from).zip(split.chunks_exact_mut(to));
+                    let rows = weights.once(w);
+                    let rows = rows.chunks_exact(from).zip(split.chunks_exact_mut(to));
                     rows.for_each(|(row, out)| split_row(decl.dtype, row, out));
-                    table = split;
-                    &table
+                    Cow::Owned(split)
                 }
                 BufferKind::Rope(r) => {
                     let decl = &self.plan.ropes[r];
@@ -131,8 +131,7 @@ impl<D: Driver> DriverBackend<D> {
                         bytes.iter().map(|c| f32::from_le_bytes(*c)).collect()
                     });
                     let values = rope_table(decl, self.plan.ctx, factors.as_deref());
-                    table = values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-                    &table
+                    Cow::Owned(values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect())
                 }
                 _ => continue,
             };

@@ -17,6 +17,7 @@ pub mod select;
 mod slots;
 
 use hipc_ir::plan::{Buffer, Plan};
+use std::borrow::Cow;
 use std::ops::Range;
 
 pub(crate) use driver_backend::check_fits;
@@ -108,6 +109,10 @@ pub enum DeviceError {
 pub trait WeightSource: Sync {
     /// The bytes of a weight; its length is the declared one.
     fn weight(&self, weight: hipc_ir::graph::Weight) -> &[u8];
+    /// The same for a single use: a source that makes its bytes needn't keep them.
+    fn once(&self, weight: hipc_ir::graph::Weight) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.weight(weight))
+    }
 }
 
 /// Executes programs of one plan.

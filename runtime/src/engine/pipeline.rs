@@ -3,8 +3,8 @@
 //!
 //! What is enqueued beyond a generation's end leaves nothing but garbage behind the sequence, where it is overwritten.
 
-use super::{Engine, EngineError, PlanEngine, Want, check_request};
-use crate::device::{Backend, DeviceError, Mark, Recording};
+use super::{Engine, EngineError, PlanEngine, Want, check_request, not_recorded};
+use crate::device::{Backend, DeviceError, Mark};
 use hipc_ir::fused::ProgramKind;
 use hipc_ir::plan::{SamplingState, StepState};
 use std::collections::VecDeque;
@@ -37,28 +37,6 @@ pub(super) struct Pipeline {
 }
 
 impl<B: Backend> PlanEngine<B> {
-    /// Prepares the decode program to be enqueued at once; how it will be, to print.
-    ///
-    /// # Errors
-    /// Whatever the device reports.
-    pub fn prepare(&mut self) -> Result<String, EngineError> {
-        let (count, graph) = match &self.decode {
-            Some(recording) => (recording.launches(), recording.is_graph()),
-            None => {
-                let index = self.program(ProgramKind::Decode)?;
-                let count = self.backend.plan().programs[index].launches.len();
-                let recording = self.decode.insert(self.backend.record(index, 0..count, 1)?);
-                (count, recording.is_graph())
-            }
-        };
-        Ok(if graph { format!("one graph of {count} launches each") } else { format!("{count} launches each") })
-    }
-
-    /// Whether a decode step is enqueued with one call.
-    pub fn steps_are_graphs(&self) -> bool {
-        self.decode.as_ref().is_some_and(Recording::is_graph)
-    }
-
     /// Makes the choices of steps to come these.
     pub(super) fn sample(&mut self, sampling: SamplingState) -> Result<(), DeviceError> {
         if self.sampling != sampling {
@@ -73,7 +51,8 @@ impl<B: Backend> PlanEngine<B> {
         self.pipeline = None;
         check_request(self, ids)?;
         let (plan, chunk) = (self.backend.plan(), self.chunk());
-        let for_device = choices.sampling.is_for_device(plan.most_candidates());
+        // The choose launch takes the likeliest token only, so far.
+        let for_device = choices.sampling.is_greedy();
         if self.trace || !for_device || choices.most == 0 || !(1..=chunk).contains(&ids.len()) {
             return Ok(false);
         }
@@ -89,7 +68,6 @@ impl<B: Backend> PlanEngine<B> {
             self.backend.write(draws, 8 * first as u64, &bytes)?;
         }
         self.sample(choices.sampling)?;
-        self.prepare()?;
         self.enqueue(ids, Want::Next)?;
         let marks = VecDeque::from([self.backend.mark()?]);
         let end = first + most - 1;
@@ -105,9 +83,9 @@ impl<B: Backend> PlanEngine<B> {
         // Where work is over when its call returns, a step ahead would only be waited for.
         let ahead = usize::from(self.backend.works_ahead());
         let internal = |what: &str| DeviceError::Internal(what.to_owned());
-        let (Some(pipeline), Some(decode)) = (&mut self.pipeline, &self.decode) else {
-            return Err(internal("no tokens are being chosen").into());
-        };
+        let decode = self.program(ProgramKind::Decode)?;
+        let decode = self.recorded.get(decode).ok_or_else(|| not_recorded(decode))?;
+        let pipeline = self.pipeline.as_mut().ok_or_else(|| internal("no tokens are being chosen"))?;
         let place = pipeline.first + pipeline.given;
         while pipeline.next < pipeline.end.min(place + ahead) {
             self.backend.replay(decode)?;
