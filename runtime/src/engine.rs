@@ -155,6 +155,13 @@ impl<B: Backend> PlanEngine<B> {
         &mut self.backend
     }
 
+    /// Stands at position `pos` as if that many tokens had been fed; the cache holds whatever it holds. For measuring.
+    pub fn seek(&mut self, pos: usize) {
+        self.pipeline = None;
+        self.tokens.clear();
+        self.tokens.resize(pos, 0);
+    }
+
     fn program(&self, kind: ProgramKind) -> Result<usize, DeviceError> {
         let found = self.backend.plan().programs.iter().position(|p| p.kind == kind);
         found.ok_or_else(|| DeviceError::Internal(format!("the plan has no {kind:?} program")))
@@ -174,6 +181,12 @@ impl<B: Backend> PlanEngine<B> {
             format!("{}: {how}{} launches", name(program), recorded.launches())
         });
         Ok(told.collect::<Vec<_>>().join("; "))
+    }
+
+    /// Whether one call enqueues a whole decode step.
+    pub fn steps_are_graphs(&self) -> bool {
+        let decode = self.program(ProgramKind::Decode).ok();
+        decode.and_then(|index| self.recorded.get(index)).is_some_and(Recording::is_graph)
     }
 
     fn run(&mut self, index: usize, count: usize) -> Result<(), EngineError> {

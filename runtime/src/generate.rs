@@ -142,6 +142,30 @@ impl Chooser {
     }
 }
 
+impl Chooser {
+    /// Feeds these ids and lets `count` tokens follow, whatever they are: what [`generate`] does, without text.
+    ///
+    /// # Errors
+    /// What the engine or the sampler report.
+    pub fn tokens(&mut self, engine: &mut dyn Engine, ids: &[u32], count: usize) -> Result<Vec<u32>, GenerateError> {
+        if ids.is_empty() {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        let most = feed_most(engine, ids, &AtomicBool::new(false))?;
+        let mut feed = ids[most..].to_vec();
+        let mut chosen = Vec::with_capacity(count);
+        if count > 0 {
+            let place = self.begin(engine, &feed, count)?;
+            for _ in 0..count {
+                let next = self.choose(engine, &feed, place)?;
+                chosen.push(next);
+                feed = vec![next];
+            }
+        }
+        Ok(chosen)
+    }
+}
+
 /// What a generation is asked for.
 pub struct Request<'a> {
     /// Ids to feed before the first choice.

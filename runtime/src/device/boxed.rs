@@ -1,6 +1,6 @@
 //! Whatever backend was loaded.
 
-use super::{Backend, DeviceError, Mark, MemoryUse, Recording};
+use super::{Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording};
 use hipc_ir::plan::{Buffer, Plan};
 use std::ops::Range;
 
@@ -20,6 +20,9 @@ impl Backend for Box<dyn Backend> {
     fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
         (**self).record(program, range, repeat)
     }
+    fn record_launches(&mut self, program: usize, launches: &[usize], repeat: u32) -> Result<Recording, DeviceError> {
+        (**self).record_launches(program, launches, repeat)
+    }
     fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
         (**self).replay(recording)
     }
@@ -37,6 +40,9 @@ impl Backend for Box<dyn Backend> {
     }
     fn memory_use(&self) -> Result<MemoryUse, DeviceError> {
         (**self).memory_use()
+    }
+    fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError> {
+        (**self).read_memory(bytes, times)
     }
     fn works_ahead(&self) -> bool {
         (**self).works_ahead()
