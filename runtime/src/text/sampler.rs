@@ -91,16 +91,36 @@ impl Sampler {
         Ok(Sampler { params, rng: ChaCha12Rng::from_seed(seed), recent: VecDeque::new() })
     }
 
+    /// The parameters.
+    pub fn params(&self) -> &SamplerParams {
+        &self.params
+    }
+
+    /// Makes the repeat penalty see the end of this sequence and nothing else.
+    pub fn look_at(&mut self, sequence: &[u32]) {
+        self.recent.clear();
+        self.accept(sequence);
+    }
+
+    /// The uniform numbers that the next `n` tokens are drawn with; they stay to be drawn.
+    pub fn draws(&self, n: usize) -> Vec<f64> {
+        let mut rng = self.rng.clone();
+        (0..n).map(|_| uniform(&mut rng)).collect()
+    }
+
+    /// Takes over a token that was drawn elsewhere with the next of [`Sampler::draws`].
+    pub fn take(&mut self, id: u32) {
+        if self.params.temperature != 0.0 {
+            uniform(&mut self.rng);
+        }
+        self.accept(&[id]);
+    }
+
     /// Makes the repeat penalty see tokens that weren't sampled here: the prompt's.
     pub fn accept(&mut self, ids: &[u32]) {
         let window = self.params.repeat_last_n;
         self.recent.extend(&ids[ids.len().saturating_sub(window)..]);
         self.recent.drain(..self.recent.len().saturating_sub(window));
-    }
-
-    /// The uniform number in 0 … 1 for the next token. Greedy choices take none.
-    pub fn draw(&mut self) -> f64 {
-        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Picks the next token from one row of logits (f32 per token of the vocabulary; -∞ excludes a token) and remembers it.
@@ -115,11 +135,16 @@ impl Sampler {
         if logits.iter().all(|l| *l == f32::NEG_INFINITY) {
             return Err(excluded());
         }
-        let draw = if self.params.temperature == 0.0 { 0.0 } else { self.draw() };
+        let draw = if self.params.temperature == 0.0 { 0.0 } else { uniform(&mut self.rng) };
         let id = self.params.chain().choose(logits, self.recent.iter().copied(), draw).ok_or_else(excluded)?;
         self.accept(&[id]);
         Ok(id)
     }
+}
+
+/// A number from 0 up to 1, without it.
+fn uniform(rng: &mut ChaCha12Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -215,6 +240,30 @@ mod tests {
         assert_eq!(run(1), run(1));
         assert_eq!(run(1)[..8], [93, 2, 3, 4, 85, 99, 93, 74], "the draws of another machine");
         assert_ne!(run(1), run(2));
+    }
+
+    #[test]
+    fn what_is_drawn_elsewhere_is_not_drawn_again() {
+        let row: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin()).collect();
+        let (mut all, mut some) = (Sampler::new(PLAIN).unwrap(), Sampler::new(PLAIN).unwrap());
+        let ids: Vec<u32> = (0..6).map(|_| all.sample(&row).unwrap()).collect();
+        // A distribution's own sums say which token a number stands for.
+        let kept = PLAIN.chain().distribution(&row, []);
+        for (i, draw) in some.draws(4).into_iter().enumerate() {
+            let mut sum = 0.0;
+            let drawn = kept.iter().find(|(_, p)| {
+                sum += p;
+                draw < sum
+            });
+            assert_eq!(drawn.unwrap().0, ids[i]);
+            some.take(ids[i]);
+        }
+        assert_eq!([some.sample(&row), some.sample(&row)], [Ok(ids[4]), Ok(ids[5])]);
+        // Without a temperature nothing is drawn.
+        let mut greedy = Sampler::new(SamplerParams { temperature: 0.0, ..PLAIN }).unwrap();
+        let before = greedy.draws(1);
+        greedy.take(5);
+        assert_eq!(greedy.draws(1), before);
     }
 
     /// Counts of 50 000 draws against the reference's probabilities: chi-squared within five standard deviations.
