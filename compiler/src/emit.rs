@@ -53,9 +53,7 @@ fn target_type(target: &Target) -> String {
         Dot4::Dp4a => "Dp4a",
         Dot4::MulAdd | Dot4::Host => "MulAdd",
     };
-    let lanes = target.simd.simds_per_pool * target.simd.wave_size;
-    let registers = (target.simd.vgprs_per_simd * lanes / Target::MAX_WORKGROUP_SIZE).min(target.max_vgprs);
-    format!("Target<{}, Dot::{dot}, {registers}>", target.simd.wave_size)
+    format!("Target<{}, Dot::{dot}, {}>", target.simd.wave_size, target.registers())
 }
 
 fn kernel(spec: &KernelSpec, instance: &Instance) -> String {
