@@ -106,10 +106,10 @@ impl Chooser {
         if self.on_host {
             return Ok(Place::Host);
         }
-        let p = self.sampler.params();
+        let sampling = self.sampler.params().state();
         let most = most.min((engine.ctx() + 1).saturating_sub(engine.pos() + feed.len()));
-        let draws = if p.temperature > 0.0 { self.sampler.draws(most) } else { Vec::new() };
-        let taken = engine.choose(feed, &Choices { sampling: p.state(), draws: &draws, most })?;
+        let draws = if sampling.temperature > 0.0 { self.sampler.draws(most) } else { Vec::new() };
+        let taken = engine.choose(feed, &Choices { sampling, draws: &draws, most })?;
         Ok(if taken { Place::Device } else { Place::Host })
     }
 

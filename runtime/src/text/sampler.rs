@@ -104,14 +104,14 @@ impl Sampler {
 
     /// The uniform numbers that the next `n` tokens are drawn with; they stay to be drawn.
     pub fn draws(&self, n: usize) -> Vec<f64> {
-        let mut rng = self.rng.clone();
-        (0..n).map(|_| uniform(&mut rng)).collect()
+        let mut twin = self.clone();
+        (0..n).map(|_| twin.draw()).collect()
     }
 
     /// Takes over a token that was drawn elsewhere with the next of [`Sampler::draws`].
     pub fn take(&mut self, id: u32) {
         if self.params.temperature != 0.0 {
-            uniform(&mut self.rng);
+            self.draw();
         }
         self.accept(&[id]);
     }
@@ -121,6 +121,11 @@ impl Sampler {
         let window = self.params.repeat_last_n;
         self.recent.extend(&ids[ids.len().saturating_sub(window)..]);
         self.recent.drain(..self.recent.len().saturating_sub(window));
+    }
+
+    /// The uniform number in 0 … 1 for the next token. Greedy choices take none.
+    pub fn draw(&mut self) -> f64 {
+        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Picks the next token from one row of logits (f32 per token of the vocabulary; -∞ excludes a token) and remembers it.
@@ -135,16 +140,11 @@ impl Sampler {
         if logits.iter().all(|l| *l == f32::NEG_INFINITY) {
             return Err(excluded());
         }
-        let draw = if self.params.temperature == 0.0 { 0.0 } else { uniform(&mut self.rng) };
+        let draw = if self.params.temperature == 0.0 { 0.0 } else { self.draw() };
         let id = self.params.chain().choose(logits, self.recent.iter().copied(), draw).ok_or_else(excluded)?;
         self.accept(&[id]);
         Ok(id)
     }
-}
-
-/// A number from 0 up to 1, without it.
-fn uniform(rng: &mut ChaCha12Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -247,16 +247,9 @@ mod tests {
         let row: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin()).collect();
         let (mut all, mut some) = (Sampler::new(PLAIN).unwrap(), Sampler::new(PLAIN).unwrap());
         let ids: Vec<u32> = (0..6).map(|_| all.sample(&row).unwrap()).collect();
-        // A distribution's own sums say which token a number stands for.
-        let kept = PLAIN.chain().distribution(&row, []);
-        for (i, draw) in some.draws(4).into_iter().enumerate() {
-            let mut sum = 0.0;
-            let drawn = kept.iter().find(|(_, p)| {
-                sum += p;
-                draw < sum
-            });
-            assert_eq!(drawn.unwrap().0, ids[i]);
-            some.take(ids[i]);
+        for (draw, &id) in some.draws(4).into_iter().zip(&ids) {
+            assert_eq!(PLAIN.chain().choose(&row, std::iter::empty(), draw), Some(id));
+            some.take(id);
         }
         assert_eq!([some.sample(&row), some.sample(&row)], [Ok(ids[4]), Ok(ids[5])]);
         // Without a temperature nothing is drawn.
