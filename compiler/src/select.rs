@@ -189,14 +189,18 @@ fn heads(h: &Heads, target: &Target) -> Geometry {
     Geometry { waves: tile, ..plain(1, tile, target) }
 }
 
-/// One token: 8 splits up to 512 positions, 16 beyond, but none shorter than [`MIN_SPLIT`] and no more workgroups than the card holds
+/// One token: 8 splits up to 512 positions, 16 up to 8,192, 32 beyond (the kernel takes fewer while the context is short), but none shorter than [`MIN_SPLIT`] and no more workgroups than the card holds
 /// at once. Many tokens fill the card by themselves.
 fn attend(a: &Attend, tokens: u32, target: &Target) -> Geometry {
     let geometry = plain(8, 1, target);
     // A wave has registers for the scores of so many query heads.
     let waves = (a.heads / a.cache.heads).div_ceil(HEADS_PER_WAVE).min(Target::MAX_WORKGROUP_SIZE / geometry.wave);
     let geometry = Geometry { waves: geometry.waves.max(waves), ..geometry };
-    let most = if a.cache.ctx <= 512 { 8 } else { 16 };
+    let most = match a.cache.ctx {
+        ..=512 => 8,
+        ..=8192 => 16,
+        _ => 32,
+    };
     let room = (cost::resident_workgroups(&geometry, target) as u32 / a.cache.heads).clamp(1, most);
     let splits = if tokens > 1 { 1 } else { (a.cache.ctx / MIN_SPLIT).clamp(1, room) };
     Geometry { splits, ..geometry }
