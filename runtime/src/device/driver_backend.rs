@@ -1,7 +1,9 @@
 //! The generic [`Backend`] over a [`Driver`]: places a plan's buffers in device memory, uploads what is fixed, and packs the
 //! kernel arguments of every launch once, so that a step is nothing but driver calls.
 
-use super::{Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, Recording, WeightSource};
+use super::{
+    Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, ReadTimes, Recording, WeightSource, bandwidth,
+};
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::dtype::Layout;
@@ -63,6 +65,8 @@ pub struct DriverBackend<D> {
     programs: Vec<Vec<Ready>>,
     /// By launch of [`Plan::load`].
     load: Vec<Load>,
+    /// As it was loaded; measuring the bandwidth takes a kernel from it that the plan doesn't have.
+    module: Vec<u8>,
     /// Free memory before anything was loaded.
     free: u64,
     graphs: bool,
@@ -96,7 +100,8 @@ impl<D: Driver> DriverBackend<D> {
         }
         let addresses = allocate(&mut driver, &plan, placement)?;
         let (programs, load) = pack(&plan, &kernels, &addresses)?;
-        let mut backend = Self { driver, plan, addresses, programs, load, free: memory.0, graphs: true };
+        let module = module.to_vec();
+        let mut backend = Self { driver, plan, addresses, programs, load, module, free: memory.0, graphs: true };
         backend.fill(weights, progress)?;
         Ok(backend)
     }
@@ -114,18 +119,18 @@ impl<D: Driver> DriverBackend<D> {
     /// Uploads weights and tables, and brings weights into their layout on the device.
     fn fill(&mut self, weights: &dyn WeightSource, progress: &mut dyn FnMut(Progress)) -> Result<(), DeviceError> {
         let plan = &self.plan;
-        let source = |k: BufferKind| match k {
-            BufferKind::Weight(w, _) => Some(weights.weight(w).len() as u64),
-            _ => None,
-        };
-        let rope = |k| matches!(k, BufferKind::Rope(_));
-        let total = plan.buffers.values().map(|b| source(b.kind).unwrap_or(if rope(b.kind) { b.bytes } else { 0 })).sum();
+        let total = plan.buffers.values().map(|b| match b.kind {
+            BufferKind::Weight(w, _) => plan.weights[w].bytes(),
+            BufferKind::Rope(_) => b.bytes,
+            _ => 0,
+        });
+        let total = total.sum();
         let mut uploads = Uploads { driver: &mut self.driver, progress, done: 0, total };
         uploads.advance(0);
         for (buffer, decl) in &plan.buffers {
             let to = self.addresses[buffer.index()];
             match decl.kind {
-                BufferKind::Weight(w, Layout::Gguf) => uploads.bytes(to, fitting(buffer, decl.bytes, weights.weight(w))?)?,
+                BufferKind::Weight(w, Layout::Gguf) => uploads.bytes(to, fitting(buffer, decl.bytes, &weights.once(w))?)?,
                 BufferKind::Weight(w, _) => {
                     let launch = plan.load.iter().zip(&self.load).find(|(l, _)| l.args.last() == Some(&buffer));
                     let op = launch.and_then(|(l, ready)| match &plan.kernels.get(l.kernel)?.op {
@@ -134,7 +139,8 @@ impl<D: Driver> DriverBackend<D> {
                     });
                     let (op, ready) =
                         op.ok_or_else(|| DeviceError::Internal(format!("nothing brings {buffer} into its layout")))?;
-                    let bytes = fitting(buffer, plan.weights[w].bytes(), weights.weight(w))?;
+                    let bytes = weights.once(w);
+                    let bytes = fitting(buffer, plan.weights[w].bytes(), &bytes)?;
                     uploads.repack(self.addresses[plan.state.index()], op, ready, bytes)?;
                 }
                 BufferKind::Rope(r) => {
@@ -184,16 +190,23 @@ impl<D: Driver> Backend for DriverBackend<D> {
         }
         Ok(())
     }
-    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
-        let once: Vec<KernelLaunch<'_>> = launches_of(&self.programs, program, &range)?.iter().map(Ready::launch).collect();
+    fn record_launches(&mut self, program: usize, launches: &[usize], repeat: u32) -> Result<Recording, DeviceError> {
+        let one = |&i: &usize| launches_of(&self.programs, program, &(i..i + 1)).map(|l| l[0].launch());
+        let once = launches.iter().map(one).collect::<Result<Vec<KernelLaunch<'_>>, _>>()?;
         let graph = if self.graphs { self.driver.capture(&once.repeat(repeat as usize))? } else { None };
-        Ok(Recording { program, range, repeat, graph })
+        Ok(Recording { program, launches: launches.to_vec(), repeat, graph })
+    }
+    fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError> {
+        bandwidth::measure(&mut self.driver, &self.module, bytes, times)
     }
     fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
         match &recording.graph {
             Some(graph) => self.driver.replay(graph),
-            None => (0..recording.repeat).try_for_each(|_| self.run(recording.program, recording.range.clone())),
+            None => recording.runs().try_for_each(|range| self.run(recording.program, range)),
         }
+    }
+    fn works_ahead(&self) -> bool {
+        self.driver.works_ahead()
     }
     fn mark(&mut self) -> Result<Mark, DeviceError> {
         self.driver.mark()
@@ -272,15 +285,15 @@ impl<D: Driver> Uploads<'_, D> {
     }
 }
 
-/// Bytes that the plan allocates.
+/// Bytes of the device's memory that the plan allocates.
 fn needed(plan: &Plan) -> u64 {
-    Space::ALL.iter().map(|&s| plan.space_bytes(s)).sum()
+    Space::ALL.iter().filter(|&&s| s != Space::Pinned).map(|&s| plan.space_bytes(s)).sum()
 }
 
 /// The longest context that fits `free` bytes, if a shorter one than that of `bytes` does: caches, tables and the token list
 /// grow with it.
 fn context_that_fits(plan: &Plan, bytes: u64, free: u64) -> Option<u32> {
-    let grows = |k: BufferKind| matches!(k, BufferKind::Cache(_) | BufferKind::Rope(_) | BufferKind::Tokens);
+    let grows = |k: BufferKind| matches!(k, BufferKind::Cache(_) | BufferKind::Rope(_) | BufferKind::Tokens | BufferKind::Draws);
     let growing: u64 = plan.buffers.values().filter(|b| grows(b.kind)).map(|b| b.bytes).sum();
     let per_position = growing.div_ceil(u64::from(plan.ctx.max(1)));
     let room = free.checked_sub(bytes.saturating_sub(growing))?;
@@ -306,18 +319,20 @@ pub(crate) fn check_fits(device: &str, plan: &Plan, bytes: u64, (free, total): (
 }
 
 fn allocate<D: Driver>(driver: &mut D, plan: &Plan, placement: Placement) -> Result<Vec<DevicePtr>, DeviceError> {
-    let mut alloc = |bytes: u64| {
-        driver.alloc(bytes.max(1)).map_err(|error| match error {
+    let mut alloc = |space: Space, bytes: u64| {
+        let bytes = bytes.max(1);
+        let given = if space == Space::Pinned { driver.alloc_pinned(bytes) } else { driver.alloc(bytes) };
+        given.map_err(|error| match error {
             DeviceError::OutOfMemory { free, .. } => out_of_memory(driver.describe(), plan, needed(plan), free, free),
             other => other,
         })
     };
     match placement {
-        Placement::Separate => plan.buffers.values().map(|b| alloc(b.bytes)).collect(),
+        Placement::Separate => plan.buffers.values().map(|b| alloc(b.space, b.bytes)).collect(),
         Placement::Planned => {
             let mut base = [0; Space::ALL.len()];
             for (at, &space) in base.iter_mut().zip(&Space::ALL) {
-                *at = alloc(plan.space_bytes(space))?;
+                *at = alloc(space, plan.space_bytes(space))?;
             }
             let base_of = |space| Space::ALL.iter().position(|&s| s == space).map_or(0, |i| base[i]);
             Ok(plan.buffers.values().map(|b| base_of(b.space) + b.offset).collect())
