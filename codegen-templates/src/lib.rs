@@ -31,6 +31,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("hipc/repack.h", include_str!("../include/hipc/repack.h")),
     ("hipc/rope.h", include_str!("../include/hipc/rope.h")),
     ("hipc/row.h", include_str!("../include/hipc/row.h")),
+    ("hipc/sample.h", include_str!("../include/hipc/sample.h")),
     ("hipc/target.h", include_str!("../include/hipc/target.h")),
     ("hipc/vec.h", include_str!("../include/hipc/vec.h")),
 ];
