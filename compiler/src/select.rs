@@ -10,8 +10,8 @@ use crate::target::Target;
 use hipc_ir::PrimaryMap;
 use hipc_ir::dtype::{DType, Q8Layout};
 use hipc_ir::fused::{
-    Access, Attend, Combine, Embed, Finish, FusedGraph, FusedOp, Gemv, Heads, Operand, Row, RowExpr, SegmentOut, Shape, Slot,
-    Tail,
+    Access, Attend, Combine, Embed, Finish, FusedGraph, FusedOp, Gemv, Heads, Operand, Repack, Row, RowExpr, SegmentOut, Shape,
+    Slot, Tail,
 };
 use hipc_ir::graph::RopeStyle;
 use hipc_ir::plan::{Cost, Geometry, Kernel, KernelSpec};
@@ -118,6 +118,16 @@ pub fn predict(op: &FusedOp, tokens: u32, target: &Target) -> Result<Cost, Selec
     Ok(cost::of(&candidate(op, geometry), tokens, target))
 }
 
+/// The kernel that brings a weight into its layout, numbered behind `number` others.
+///
+/// # Errors
+/// As [`select`].
+pub fn repacking(op: Repack, number: usize, target: &Target) -> Result<KernelSpec, SelectError> {
+    let op = FusedOp::Repack(op);
+    let geometry = geometry(&op, "repack", 1, target)?;
+    Ok(KernelSpec { name: kernel_name(number, "repack"), op, geometry })
+}
+
 /// `k003_qkv`: number and label, with characters that a symbol can't have replaced.
 fn kernel_name(number: usize, label: &str) -> String {
     let label: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
@@ -132,7 +142,7 @@ fn geometry(op: &FusedOp, label: &str, tokens: u32, target: &Target) -> Result<G
         FusedOp::Embed(e) => takes(op, embed(e, target)),
         FusedOp::Row(r) => takes(op, row(r, target)),
         FusedOp::Heads(h) => takes(op, heads(h, target)),
-        FusedOp::Choose(_) => takes(op, plain(8, 1, target)),
+        FusedOp::Choose(_) | FusedOp::Repack(_) => takes(op, plain(8, 1, target)),
     };
     found.map_err(|reason| SelectError::NoGeometry { label: label.to_owned(), target: target.name.to_owned(), reason })
 }
@@ -234,7 +244,13 @@ fn gemv(gemv: &Gemv, op: &FusedOp, tokens: u32, target: &Target) -> Result<Geome
     candidates.sort_by_key(|g| {
         let threads = (g.waves * g.wave).abs_diff(256);
         let rows = g.rows_per_wave.abs_diff(rows_per_wave(dtype));
-        (tokens == 1 && !cost::gemv::runs_ahead(g, target), rows, cost::gemv::chunks(dtype, gemv.k, g), threads, g.tile.abs_diff(32))
+        (
+            tokens == 1 && !cost::gemv::runs_ahead(g, target),
+            rows,
+            cost::gemv::chunks(dtype, gemv.k, g),
+            threads,
+            g.tile.abs_diff(32),
+        )
     });
     let (mut best, mut refusal): (Option<(u64, Geometry)>, _) = (None, "there are no tiles".to_owned());
     for geometry in candidates {
@@ -267,7 +283,17 @@ fn candidates(gemv: &Gemv, tokens: u32, target: &Target) -> Vec<Geometry> {
                     let idle = k_waves > 1 && pieces.div_ceil(wave * k_waves) * wave * k_waves * 4 > 5 * pieces;
                     if rows.is_multiple_of(at_once) && !idle && waves * wave <= Target::MAX_WORKGROUP_SIZE {
                         let row_steps = rows / at_once;
-                        list.push(Geometry { wave, waves, rows_per_wave, k_waves, row_steps, tile, tokens, splits: 1, parts_in: 0 });
+                        list.push(Geometry {
+                            wave,
+                            waves,
+                            rows_per_wave,
+                            k_waves,
+                            row_steps,
+                            tile,
+                            tokens,
+                            splits: 1,
+                            parts_in: 0,
+                        });
                     }
                 }
             }
