@@ -18,6 +18,7 @@ use hipc::check::{CheckError, check, check_meaning};
 use hipc::fuse::{FuseOptions, fuse};
 use hipc::schedule::{Request, schedule};
 use hipc::target::Target;
+use hipc::tuning::Tuning;
 use hipc_ir::dtype::{DType, KvType};
 use hipc_ir::fused::{FusedGraph, ProgramKind};
 use hipc_ir::graph::{Graph, RopeStyle};
@@ -48,7 +49,7 @@ impl Case {
         let info =
             ModelInfo { name: name.into(), arch: "test".into(), layers: model.layers, vocab: model.vocab, ctx_train: 2048 };
         let programs = [(&decode, 1), (&prompt, 24)];
-        let plan = schedule(&Request { graph: &graph, model: &info, ctx: CTX, kv, programs: &programs, target }).unwrap();
+        let plan = schedule(&Request { graph: &graph, model: &info, ctx: CTX, kv, programs: &programs, target, tuning: &Tuning::NONE }).unwrap();
         Self { name, graph, decode, prompt, plan }
     }
 
@@ -56,7 +57,7 @@ impl Case {
     fn plan_for(&self, target: &Target) -> Plan {
         let programs = [(&self.decode, 1), (&self.prompt, 24)];
         let (model, kv) = (&self.plan.model, self.plan.kv);
-        schedule(&Request { graph: &self.graph, model, ctx: CTX, kv, programs: &programs, target }).unwrap()
+        schedule(&Request { graph: &self.graph, model, ctx: CTX, kv, programs: &programs, target, tuning: &Tuning::NONE }).unwrap()
     }
 
     fn meaning(&self, plan: &Plan) -> Result<(), Vec<CheckError>> {
