@@ -17,6 +17,7 @@ pub use summary::{summary, weight_type};
 pub const HEADERS: &[(&str, &str)] = &[
     ("hipc/act.h", include_str!("../include/hipc/act.h")),
     ("hipc/attention.h", include_str!("../include/hipc/attention.h")),
+    ("hipc/bandwidth.h", include_str!("../include/hipc/bandwidth.h")),
     ("hipc/choose.h", include_str!("../include/hipc/choose.h")),
     ("hipc/embed.h", include_str!("../include/hipc/embed.h")),
     ("hipc/finish.h", include_str!("../include/hipc/finish.h")),

@@ -1,6 +1,7 @@
 //! What `hipc inspect` shows, as data: resources from the code objects, traffic and memory from the plans.
 
-use crate::target::{Platform, Target};
+use crate::cost;
+use crate::target::{Card, Platform, Target};
 use hipc_codeobj::{CodeObject, occupancy};
 use hipc_ir::fused::ProgramKind;
 use hipc_ir::plan::{Plan, Program, Space};
@@ -35,15 +36,42 @@ pub struct KernelReport {
     pub launches: [usize; 2],
 }
 
-/// Predicted speed on a card.
+/// Predicted speed of the decode program on a card, by the cost model from the card's data sheet; no measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct CardReport {
     /// Card.
     pub card: String,
+    /// Compute units.
+    pub cus: u32,
+    /// Highest clock, MHz.
+    pub mhz: u32,
     /// Nominal bandwidth, GB/s.
     pub gb_per_s: f64,
-    /// Predicted tokens per second. A prediction of the cost model, not a measurement.
+    /// Bandwidth that large reads are reckoned to reach, GB/s.
+    pub read_gb_per_s: f64,
+    /// Positions in the cache that attention is reckoned with.
+    pub positions: u32,
+    /// Predicted µs of a decode step, without the choice of a token on the host.
+    pub predicted_us_per_token: f64,
+    /// Predicted tokens per second.
     pub predicted_tokens_per_s: f64,
+    /// Part of `read_gb_per_s` that the whole step is predicted to use.
+    pub predicted_share: f64,
+    /// By kernel, in the order of the plan.
+    pub kernels: Vec<KernelPrediction>,
+}
+
+/// A kernel of the decode program as the cost model sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelPrediction {
+    /// Symbol.
+    pub name: String,
+    /// Launches per token.
+    pub launches: usize,
+    /// Bytes that one launch reads and writes.
+    pub bytes: u64,
+    /// Predicted µs of one launch, from its begin to that of the next.
+    pub predicted_us: f64,
 }
 
 /// Bytes that a plan allocates.
@@ -134,16 +162,80 @@ fn kernel_reports(plan: &Plan, object: &CodeObject, target: &Target) -> Vec<Kern
     plan.kernels.iter().filter_map(report).collect()
 }
 
-/// Time per token scaled from the reference card by bandwidth: launches cost the same on each.
+/// The cost model asked anew for each card: same plan, other bandwidth, clock and number of compute units.
 fn card_reports(plan: &Plan, target: &Target) -> Vec<CardReport> {
     let Some(program) = plan.program(ProgramKind::Decode) else { return Vec::new() };
-    let total: f64 = program.launches.iter().map(|l| l.cost.ns as f64).sum();
-    let fixed = program.launches.len() as f64 * target.launch_ns;
-    let reference = target.reference_card().gb_per_s;
-    let report = |card: &crate::target::Card| CardReport {
-        card: card.name.to_owned(),
-        gb_per_s: card.gb_per_s,
-        predicted_tokens_per_s: 1e9 / (fixed + (total - fixed).max(0.0) * reference / card.gb_per_s),
+    let launches = |kernel| program.launches.iter().filter(|l| l.kernel == kernel).count();
+    let used: Vec<_> = plan.kernels.iter().map(|(id, spec)| (spec, launches(id))).filter(|(_, n)| *n > 0).collect();
+    let report = |card: &Card| {
+        let kernels: Vec<KernelPrediction> = used
+            .iter()
+            .map(|&(spec, launches)| {
+                let cost = cost::on_card(spec, program.tokens, target, card);
+                let (bytes, predicted_us) = (cost.read + cost.written, cost.ns as f64 / 1e3);
+                KernelPrediction { name: spec.name.clone(), launches, bytes, predicted_us }
+            })
+            .collect();
+        let us: f64 = kernels.iter().map(|k| k.launches as f64 * k.predicted_us).sum();
+        let bytes: u64 = kernels.iter().map(|k| k.launches as u64 * k.bytes).sum();
+        let read = target.bytes_per_ns(card);
+        CardReport {
+            card: card.name.to_owned(),
+            cus: card.cus,
+            mhz: card.mhz,
+            gb_per_s: card.gb_per_s,
+            read_gb_per_s: read,
+            positions: plan.ctx.min(cost::COST_POS),
+            predicted_us_per_token: us,
+            predicted_tokens_per_s: 1e6 / us,
+            predicted_share: bytes as f64 / (1e3 * us * read),
+            kernels,
+        }
     };
     target.cards.iter().map(report).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Llama, Model};
+
+    fn cards(arch: &str) -> (Plan, Vec<CardReport>) {
+        let target = Target::parse(arch).unwrap();
+        let plan = Model::new(&Llama::SMALL).plan(arch);
+        let cards = arch_report(&plan, b"", target).cards;
+        (plan, cards)
+    }
+
+    #[test]
+    fn the_reference_card_has_the_plans_own_costs() {
+        let (plan, cards) = cards("gfx1100");
+        let launches = &plan.program(ProgramKind::Decode).unwrap().launches;
+        let ns: u64 = launches.iter().map(|l| l.cost.ns).sum();
+        assert!((cards[0].predicted_us_per_token - ns as f64 / 1e3).abs() < 1e-6 * ns as f64, "{:?}", cards[0]);
+        assert_eq!(cards[0].kernels.iter().map(|k| k.launches).sum::<usize>(), launches.len());
+        let bytes: u64 = launches.iter().map(|l| l.cost.read + l.cost.written).sum();
+        assert_eq!(cards[0].kernels.iter().map(|k| k.launches as u64 * k.bytes).sum::<u64>(), bytes);
+    }
+
+    #[test]
+    fn a_slower_card_is_predicted_slower_and_always_the_same() {
+        let (_, first) = cards("gfx1100");
+        let named = |name: &str| first.iter().find(|c| c.card.ends_with(name)).unwrap();
+        let [xtx, xt, gre] = ["7900 XTX", "7900 XT", "7900 GRE"].map(|n| named(n).predicted_tokens_per_s);
+        assert!(xtx > xt && xt > gre && gre > 0.5 * xtx, "{xtx} {xt} {gre}");
+        assert!(first.iter().all(|c| c.predicted_share > 0.0 && c.predicted_share < 1.0));
+        let (_, again) = cards("gfx1100");
+        assert_eq!(format!("{first:?}"), format!("{again:?}"));
+    }
+
+    #[test]
+    fn the_cards_that_reports_are_about_are_known() {
+        let known = |name: &str| crate::target::TARGETS.iter().flat_map(|t| t.cards).any(|c| c.name.ends_with(name));
+        for name in [
+            "7900 XTX", "9070 XT", "7900 XT", "W7900", "6900 XT", "5700 XT", "(Strix Halo)", "MI210", "MI300X", "Radeon VII", "H200",
+        ] {
+            assert!(known(name), "{name}");
+        }
+    }
 }

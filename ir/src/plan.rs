@@ -269,7 +269,7 @@ pub struct BufferDecl {
     pub bytes: u64,
 }
 
-/// Predicted cost of a launch; bytes for a full program (all tokens), attention at `cost_pos` positions.
+/// Predicted cost of a launch; bytes for a full program (all tokens), attention at [`Cost::POSITIONS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Bytes read from memory.
@@ -280,6 +280,11 @@ pub struct Cost {
     pub flops: u64,
     /// Predicted time in nanoseconds on the target's reference card.
     pub ns: u64,
+}
+
+impl Cost {
+    /// Positions in the cache at which attention is reckoned (fewer if the context is shorter).
+    pub const POSITIONS: u32 = 512;
 }
 
 /// One launch: a kernel and its arguments, parallel to [`FusedOp::params`].

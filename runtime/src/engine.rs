@@ -1,10 +1,14 @@
 //! Token ids in, logits out: the executor of a plan on a [`Backend`], and the exact evaluator behind the same trait.
 
-use crate::device::{Backend, DeviceError, Mark, MemoryUse, Recording};
+mod pipeline;
+
+use crate::device::{Backend, DeviceError, Recording};
 use hipc_ir::fused::ProgramKind;
-use hipc_ir::plan::{Buffer, Plan, StepState};
+use hipc_ir::plan::{Program, SamplingState, StepState};
+use pipeline::Pipeline;
 use std::io::Write;
-use std::ops::Range;
+
+pub use pipeline::Choices;
 
 /// Why a sequence could not be continued.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,11 @@ pub trait Engine {
     /// Positions of the context.
     fn ctx(&self) -> usize;
     /// Tokens fed so far.
-    fn pos(&self) -> usize;
+    fn tokens(&self) -> &[u32];
+    /// How many.
+    fn pos(&self) -> usize {
+        self.tokens().len()
+    }
     /// Tokens that one step takes: whoever feeds that many at a time loses nothing and can stop in between.
     fn chunk(&self) -> usize;
     /// Forgets everything from position `pos` on.
@@ -77,6 +85,16 @@ pub trait Engine {
     /// Feeds tokens. `logits` is called with each wanted row, in order; the result is the arg-max of the last token
     /// (unless nothing was wanted).
     fn feed(&mut self, ids: &[u32], want: Want, logits: &mut dyn FnMut(&[f32])) -> Result<Option<u32>, EngineError>;
+    /// Feeds the last tokens of a prompt, at most a chunk of them, and has tokens chosen from there on as `choices` says, without
+    /// anything asked in between. False if this engine can't: then nothing was fed.
+    fn choose(&mut self, ids: &[u32], choices: &Choices<'_>) -> Result<bool, EngineError> {
+        let _ = (ids, choices);
+        Ok(false)
+    }
+    /// The next token chosen, after [`Engine::choose`] and until something is fed. It counts as fed when one more is asked for.
+    fn next(&mut self) -> Result<u32, EngineError> {
+        Err(DeviceError::Internal("this engine chooses no tokens by itself".to_owned()).into())
+    }
 }
 
 /// Refuses ids outside of the vocabulary and sequences longer than the context, before anything is computed.
@@ -91,10 +109,23 @@ pub(crate) fn check_request(engine: &dyn Engine, ids: &[u32]) -> Result<(), Engi
     }
 }
 
+fn name(program: &Program) -> &'static str {
+    if program.kind == ProgramKind::Prompt { "prompt" } else { "decode" }
+}
+
+fn not_recorded(index: usize) -> DeviceError {
+    DeviceError::Internal(format!("program {index} isn't recorded"))
+}
+
 /// Runs the programs of a plan: chunks through the prompt program, single tokens through the decode program.
 pub struct PlanEngine<B> {
     backend: B,
-    pos: usize,
+    tokens: Vec<u32>,
+    /// What the device has been told of choices.
+    sampling: SamplingState,
+    /// By program, once they are needed.
+    recorded: Vec<Recording>,
+    pipeline: Option<Pipeline>,
     single_steps: bool,
     trace: bool,
 }
@@ -102,7 +133,15 @@ pub struct PlanEngine<B> {
 impl<B: Backend> PlanEngine<B> {
     /// An empty sequence on this backend. With `single_steps`, prompts go through the decode program too.
     pub fn new(backend: B, single_steps: bool) -> Self {
-        Self { backend, pos: 0, single_steps, trace: false }
+        Self {
+            backend,
+            tokens: Vec::new(),
+            sampling: SamplingState::default(),
+            recorded: Vec::new(),
+            pipeline: None,
+            single_steps,
+            trace: false,
+        }
     }
 
     /// Prints every launch on standard error before it is enqueued, each by itself.
@@ -116,22 +155,52 @@ impl<B: Backend> PlanEngine<B> {
         &mut self.backend
     }
 
-    fn program_for(&self, n: usize) -> Result<usize, DeviceError> {
-        let kind = if n > 1 && !self.single_steps { ProgramKind::Prompt } else { ProgramKind::Decode };
+    /// Stands at position `pos` as if that many tokens had been fed; the cache holds whatever it holds. For measuring.
+    pub fn seek(&mut self, pos: usize) {
+        self.pipeline = None;
+        self.tokens.clear();
+        self.tokens.resize(pos, 0);
+    }
+
+    fn program(&self, kind: ProgramKind) -> Result<usize, DeviceError> {
         let found = self.backend.plan().programs.iter().position(|p| p.kind == kind);
         found.ok_or_else(|| DeviceError::Internal(format!("the plan has no {kind:?} program")))
     }
 
-    fn run(&mut self, index: usize, count: usize) -> Result<(), DeviceError> {
+    /// Prepares the programs to be enqueued at once each; how they will be, to print. Done by the first step, if not before.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn prepare(&mut self) -> Result<String, EngineError> {
+        for index in self.recorded.len()..self.backend.plan().programs.len() {
+            let count = self.backend.plan().programs[index].launches.len();
+            self.recorded.push(self.backend.record(index, 0..count, 1)?);
+        }
+        let told = self.backend.plan().programs.iter().zip(&self.recorded).map(|(program, recorded)| {
+            let how = if recorded.is_graph() { "one graph of " } else { "" };
+            format!("{}: {how}{} launches", name(program), recorded.launches())
+        });
+        Ok(told.collect::<Vec<_>>().join("; "))
+    }
+
+    /// Whether one call enqueues a whole decode step.
+    pub fn steps_are_graphs(&self) -> bool {
+        let decode = self.program(ProgramKind::Decode).ok();
+        decode.and_then(|index| self.recorded.get(index)).is_some_and(Recording::is_graph)
+    }
+
+    fn run(&mut self, index: usize, count: usize) -> Result<(), EngineError> {
         if !self.trace {
-            return self.backend.run(index, 0..count);
+            self.prepare()?;
+            let recorded = self.recorded.get(index).ok_or_else(|| not_recorded(index))?;
+            return Ok(self.backend.replay(recorded)?);
         }
         for i in 0..count {
             let plan = self.backend.plan();
             let (program, launch) = (&plan.programs[index], &plan.programs[index].launches[i]);
             let [x, y, z] = launch.grid;
             let (kernel, threads) = (&plan.kernels[launch.kernel].name, plan.kernels[launch.kernel].threads());
-            let kind = if program.kind == ProgramKind::Prompt { "prompt" } else { "decode" };
+            let kind = name(program);
             // Where nobody can read it, it is lost, and nothing else.
             let _ = writeln!(
                 std::io::stderr(),
@@ -143,27 +212,34 @@ impl<B: Backend> PlanEngine<B> {
         Ok(())
     }
 
-    fn step(&mut self, ids: &[u32], want: Want, logits: &mut dyn FnMut(&[f32])) -> Result<Option<u32>, EngineError> {
-        let index = self.program_for(ids.len())?;
-        let plan = self.backend.plan();
-        let program = &plan.programs[index];
-        let (count, tokens, state) = (program.launches.len(), plan.tokens, plan.state);
-        let (logits_buffer, ids_buffer, vocab) = (program.logits, program.ids, plan.model.vocab as usize);
+    /// Enqueues a step for these tokens; the number of its program.
+    fn enqueue(&mut self, ids: &[u32], want: Want) -> Result<usize, EngineError> {
         let n = ids.len();
-        let head_from = want.head_from(n);
+        let index = self.program(if n > 1 && !self.single_steps { ProgramKind::Prompt } else { ProgramKind::Decode })?;
+        let plan = self.backend.plan();
+        let (count, tokens, state) = (plan.programs[index].launches.len(), plan.tokens, plan.state);
+        let pos = self.tokens.len();
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        self.backend.write(tokens, 4 * self.pos as u64, &bytes)?;
-        let step = StepState { pos: self.pos as i32, n: n as i32, head_from: head_from as i32, reserved: 0 };
+        self.backend.write(tokens, 4 * pos as u64, &bytes)?;
+        let step = StepState { pos: pos as i32, n: n as i32, head_from: want.head_from(n) as i32, reserved: 0 };
         self.backend.write(state, 0, &step.to_bytes())?;
         self.run(index, count)?;
-        self.pos += n;
+        self.tokens.extend(ids);
+        Ok(index)
+    }
+
+    fn step(&mut self, ids: &[u32], want: Want, logits: &mut dyn FnMut(&[f32])) -> Result<Option<u32>, EngineError> {
+        let index = self.enqueue(ids, want)?;
+        let (plan, n) = (self.backend.plan(), ids.len());
+        let program = &plan.programs[index];
+        let (logits_buffer, ids_buffer, vocab) = (program.logits, program.ids, plan.model.vocab as usize);
         if want == Want::Nothing {
             return Ok(None);
         }
         if want != Want::Next {
             let mut bytes = vec![0u8; 4 * vocab];
             let mut row = vec![0f32; vocab];
-            for t in head_from..n {
+            for t in want.head_from(n)..n {
                 self.backend.read(logits_buffer, (4 * vocab * t) as u64, &mut bytes)?;
                 for (value, chunk) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *value = f32::from_le_bytes(*chunk);
@@ -187,18 +263,22 @@ impl<B: Backend> Engine for PlanEngine<B> {
     fn ctx(&self) -> usize {
         self.backend.plan().ctx as usize
     }
-    fn pos(&self) -> usize {
-        self.pos
+    fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
     fn chunk(&self) -> usize {
         let prompt = self.backend.plan().program(ProgramKind::Prompt).map_or(1, |p| p.tokens as usize);
         if self.single_steps { 1 } else { prompt.max(1) }
     }
     fn truncate(&mut self, pos: usize) {
-        self.pos = self.pos.min(pos);
+        self.pipeline = None;
+        self.tokens.truncate(pos);
     }
     fn feed(&mut self, ids: &[u32], want: Want, logits: &mut dyn FnMut(&[f32])) -> Result<Option<u32>, EngineError> {
         check_request(self, ids)?;
+        self.pipeline = None;
+        // What is asked for here is the likeliest token.
+        self.sample(SamplingState::default())?;
         let chunk = self.chunk();
         let mut next = None;
         let last = ids.len().div_ceil(chunk);
@@ -208,43 +288,10 @@ impl<B: Backend> Engine for PlanEngine<B> {
         }
         Ok(next)
     }
-}
-
-impl Backend for Box<dyn Backend> {
-    fn describe(&self) -> String {
-        (**self).describe()
+    fn choose(&mut self, ids: &[u32], choices: &Choices<'_>) -> Result<bool, EngineError> {
+        self.begin(ids, choices)
     }
-    fn write(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-        (**self).write(buffer, offset, bytes)
-    }
-    fn read(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        (**self).read(buffer, offset, bytes)
-    }
-    fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError> {
-        (**self).run(program, range)
-    }
-    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
-        (**self).record(program, range, repeat)
-    }
-    fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
-        (**self).replay(recording)
-    }
-    fn mark(&mut self) -> Result<Mark, DeviceError> {
-        (**self).mark()
-    }
-    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {
-        (**self).wait(mark)
-    }
-    fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
-        (**self).elapsed(from, to)
-    }
-    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        (**self).peek(buffer, offset, bytes)
-    }
-    fn memory_use(&self) -> Result<MemoryUse, DeviceError> {
-        (**self).memory_use()
-    }
-    fn plan(&self) -> &Plan {
-        (**self).plan()
+    fn next(&mut self) -> Result<u32, EngineError> {
+        self.take()
     }
 }

@@ -12,6 +12,7 @@ const CHUNK: usize = 128;
 /// One sequence under exact evaluation: no int8, no fusion, an f64 cache.
 pub struct ExactEngine {
     state: ExactState,
+    tokens: Vec<u32>,
     chunk: usize,
 }
 
@@ -22,7 +23,7 @@ impl ExactEngine {
     /// If a weight's bytes are not what the graph declares.
     pub fn new(graph: Arc<Graph>, ctx: usize, weights: Arc<dyn WeightAccess>, single_steps: bool) -> Result<Self, EngineError> {
         let chunk = if single_steps { 1 } else { CHUNK };
-        Ok(Self { state: ExactState::new(graph, ctx, weights)?, chunk })
+        Ok(Self { state: ExactState::new(graph, ctx, weights)?, tokens: Vec::new(), chunk })
     }
 }
 
@@ -36,14 +37,15 @@ impl Engine for ExactEngine {
     fn ctx(&self) -> usize {
         self.state.ctx()
     }
-    fn pos(&self) -> usize {
-        self.state.pos()
+    fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
     fn chunk(&self) -> usize {
         self.chunk
     }
     fn truncate(&mut self, pos: usize) {
         self.state.truncate(pos);
+        self.tokens.truncate(pos);
     }
     fn feed(&mut self, ids: &[u32], want: Want, logits: &mut dyn FnMut(&[f32])) -> Result<Option<u32>, EngineError> {
         check_request(self, ids)?;
@@ -53,6 +55,7 @@ impl Engine for ExactEngine {
         for (i, part) in ids.chunks(self.chunk).enumerate() {
             let want = if i + 1 == last || want == Want::All { want } else { Want::Nothing };
             let rows = self.state.step(part, want.head_from(part.len()))?;
+            self.tokens.extend(part);
             for row in rows.chunks(vocab).filter(|_| want != Want::Next) {
                 logits(&row.iter().map(|&v| v as f32).collect::<Vec<_>>());
             }

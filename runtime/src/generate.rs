@@ -1,8 +1,9 @@
 //! The generation loop: prompt in, text out as it is produced.
 
 use crate::device::DeviceError;
-use crate::engine::{Engine, EngineError, Want};
+use crate::engine::{Choices, Engine, EngineError, Want};
 use crate::text::{Sampler, SamplerParams, StopMatcher, TextError, Tokenizer};
+use hipc_ir::plan::SamplingState;
 use serde::Serialize;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,12 +71,22 @@ pub enum GenerateError {
     EmptyPrompt,
 }
 
-/// Chooses tokens; the random state and the penalty's memory last for a whole conversation.
+/// Chooses tokens; the random state lasts for a whole conversation.
 #[derive(Debug)]
 pub struct Chooser {
     sampler: Sampler,
-    /// The device's own arg-max is the choice: no logits have to leave it.
+    /// The likeliest token is the choice: no logits have to leave a device.
     greedy: bool,
+    on_host: bool,
+}
+
+/// Where the tokens of a generation are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// By the engine, one after the other.
+    Device,
+    /// By the sampler from logits.
+    Host,
 }
 
 impl Chooser {
@@ -83,19 +94,75 @@ impl Chooser {
     /// [`TextError::Parameter`] for a value out of its range.
     pub fn new(params: SamplerParams) -> Result<Self, TextError> {
         let greedy = params.temperature == 0.0 && params.repeat_penalty == 1.0;
-        Ok(Self { sampler: Sampler::new(params)?, greedy })
+        Ok(Self { sampler: Sampler::new(params)?, greedy, on_host: false })
     }
 
-    /// Feeds these ids and chooses what follows them.
-    fn choose(&mut self, engine: &mut dyn Engine, feed: &[u32]) -> Result<u32, GenerateError> {
-        if self.greedy {
+    /// Reads every token's logits and chooses here, where engines would choose by themselves. The tokens are the same.
+    pub fn on_host(self) -> Self {
+        Self { on_host: true, ..self }
+    }
+
+    /// Has the engine choose up to `most` tokens, the first after these ids; where it can't, nothing has happened.
+    fn begin(&self, engine: &mut dyn Engine, feed: &[u32], most: usize) -> Result<Place, EngineError> {
+        if self.on_host {
+            return Ok(Place::Host);
+        }
+        let p = self.sampler.params();
+        let word = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let sampling = SamplingState {
+            temperature: p.temperature,
+            top_k: word(p.top_k),
+            top_p: p.top_p,
+            min_p: p.min_p,
+            repeat_penalty: p.repeat_penalty,
+            repeat_last_n: word(p.repeat_last_n),
+        };
+        let most = most.min((engine.ctx() + 1).saturating_sub(engine.pos() + feed.len()));
+        let draws = if p.temperature > 0.0 { self.sampler.draws(most) } else { Vec::new() };
+        let taken = engine.choose(feed, &Choices { sampling, draws: &draws, most })?;
+        Ok(if taken { Place::Device } else { Place::Host })
+    }
+
+    /// Chooses what follows these ids.
+    fn choose(&mut self, engine: &mut dyn Engine, feed: &[u32], place: Place) -> Result<u32, GenerateError> {
+        if place == Place::Device {
+            let next = engine.next()?;
+            self.sampler.take(next);
+            return Ok(next);
+        }
+        if self.greedy && !self.on_host {
             let next = engine.feed(feed, Want::Next, &mut |_| ())?;
             let missing = || DeviceError::Internal("the step chose no token".to_owned());
             return Ok(next.ok_or_else(missing).map_err(EngineError::from)?);
         }
         let mut row = Vec::new();
         engine.feed(feed, Want::Last, &mut |logits| row.extend_from_slice(logits))?;
+        self.sampler.look_at(engine.tokens());
         Ok(self.sampler.sample(&row)?)
+    }
+}
+
+impl Chooser {
+    /// Feeds these ids and lets `count` tokens follow, whatever they are: what [`generate`] does, without text.
+    ///
+    /// # Errors
+    /// What the engine or the sampler report.
+    pub fn tokens(&mut self, engine: &mut dyn Engine, ids: &[u32], count: usize) -> Result<Vec<u32>, GenerateError> {
+        if ids.is_empty() {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        let most = feed_most(engine, ids, &AtomicBool::new(false))?;
+        let mut feed = ids[most..].to_vec();
+        let mut chosen = Vec::with_capacity(count);
+        if count > 0 {
+            let place = self.begin(engine, &feed, count)?;
+            for _ in 0..count {
+                let next = self.choose(engine, &feed, place)?;
+                chosen.push(next);
+                feed = vec![next];
+            }
+        }
+        Ok(chosen)
     }
 }
 
@@ -134,10 +201,9 @@ pub fn generate(
     }
     let start = Instant::now();
     let mut first: Option<Duration> = None;
-    let (mut ids, mut decode_steps) = (Vec::new(), 0);
+    let (mut ids, mut decode_steps, mut place) = (Vec::new(), 0, None);
     let mut stream = tokenizer.stream(false);
     let mut stops = StopMatcher::new(request.stop);
-    chooser.sampler.accept(prompt);
     let mut prompt_tokens = feed_most(engine, prompt, request.interrupted)?;
     let mut feed = prompt[prompt_tokens..].to_vec();
     let ended = loop {
@@ -150,7 +216,11 @@ pub fn generate(
         if engine.pos() + feed.len() > ctx {
             break Ended::ContextFull;
         }
-        let next = chooser.choose(engine, &feed)?;
+        let at = match place {
+            Some(place) => place,
+            None => *place.insert(chooser.begin(engine, &feed, request.max_tokens)?),
+        };
+        let next = chooser.choose(engine, &feed, at)?;
         if first.is_none() {
             first = Some(start.elapsed());
             prompt_tokens = prompt.len();

@@ -1,4 +1,5 @@
 //! Thin runtime that executes hipc bundles.
+pub mod bench;
 pub mod bundle;
 pub mod cli;
 pub mod conversation;
@@ -9,6 +10,8 @@ pub mod exact;
 pub mod generate;
 pub mod load;
 pub mod npy;
+pub mod profile;
+pub mod synthetic;
 pub mod tables;
 pub mod text;
 pub mod units;

@@ -6,7 +6,7 @@ use crate::device::cuda::CudaDriver;
 use crate::device::hip::HipDriver;
 use crate::device::host::{HostLibrary, Order, memory};
 use crate::device::select::{DeviceName, HOST, Selected, select};
-use crate::device::{Backend, DeviceError, Driver, DriverBackend, Placement, Progress, check_fits};
+use crate::device::{Backend, DeviceError, Driver, DriverBackend, Placement, Progress, WeightSource, check_fits};
 use crate::engine::{Engine, EngineError, PlanEngine};
 use crate::exact::ExactEngine;
 use crate::units::bytes;
@@ -24,6 +24,8 @@ pub struct Request {
     pub single_steps: bool,
     /// Print every launch.
     pub trace: bool,
+    /// Launch by launch where a device could take a whole step at once.
+    pub plain_launches: bool,
 }
 
 /// Why nothing could be loaded.
@@ -72,27 +74,54 @@ pub fn load(
         let graph = Arc::new(bundle.graph()?);
         return Ok(Box::new(ExactEngine::new(graph, bundle.manifest().ctx as usize, weights, request.single_steps)?));
     }
+    let loaded = load_backend(bundle, weights, request, listener)?;
+    let mut engine = PlanEngine::new(loaded.backend, request.single_steps).trace(request.trace);
+    let steps = engine.prepare()?;
+    listener.detail("steps", &steps);
+    Ok(Box::new(engine))
+}
+
+/// A plan on its device.
+pub struct Loaded {
+    /// The device.
+    pub backend: Box<dyn Backend>,
+    /// Bytes that it allocates by the plan.
+    pub planned: u64,
+}
+
+/// Loads a bundle's plan onto a device; the weights can come from anywhere.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load_backend(
+    bundle: &Bundle,
+    weights: Arc<dyn WeightSource + Send>,
+    request: Request,
+    listener: &mut dyn Listener,
+) -> Result<Loaded, LoadError> {
     let archs: Vec<&str> = bundle.archs().collect();
     let (selected, note) = select(request.device, &archs)?;
     if let Some(note) = note {
         listener.note(&note);
     }
-    let backend: Box<dyn Backend> = match selected {
+    Ok(match selected {
         Selected::Cpu(arch) => cpu(bundle.plan(&arch)?, weights, listener)?,
         Selected::Hip(runtime, device) => {
             let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
-            driver(HipDriver::new(&runtime, device.index)?, plan, code, &weights, listener)?
+            driver(HipDriver::new(&runtime, device.index)?, plan, code, &*weights, request, listener)?
         }
         Selected::Cuda(runtime, device) => {
             let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
-            driver(CudaDriver::new(&runtime, device.index)?, plan, code, &weights, listener)?
+            driver(CudaDriver::new(&runtime, device.index)?, plan, code, &*weights, request, listener)?
         }
-        Selected::Host => driver(HostLibrary::new(Order::default()), bundle.plan(HOST)?, bundle.code(HOST)?, &weights, listener)?,
-    };
-    Ok(Box::new(PlanEngine::new(backend, request.single_steps).trace(request.trace)))
+        Selected::Host => {
+            let (plan, code) = (bundle.plan(HOST)?, bundle.code(HOST)?);
+            driver(HostLibrary::new(Order::default()), plan, code, &*weights, request, listener)?
+        }
+    })
 }
 
-fn cpu(plan: Plan, weights: Arc<Weights>, listener: &mut dyn Listener) -> Result<Box<dyn Backend>, DeviceError> {
+fn cpu(plan: Plan, weights: Arc<dyn WeightSource + Send>, listener: &mut dyn Listener) -> Result<Loaded, DeviceError> {
     // Weights are read where they are mapped, and nothing shares memory.
     let own = plan.buffers.values().filter(|b| !matches!(b.kind, BufferKind::Weight(..)));
     let bytes_needed = own.map(|b| b.bytes).sum();
@@ -106,25 +135,27 @@ fn cpu(plan: Plan, weights: Arc<Weights>, listener: &mut dyn Listener) -> Result
         "allocated",
         &format!("{}, since no buffers share memory on the CPU; the weights stay in the mapped file", bytes(bytes_needed)),
     );
-    Ok(Box::new(backend))
+    Ok(Loaded { backend: Box::new(backend), planned: bytes_needed })
 }
 
 fn driver<D: Driver + 'static>(
     driver: D,
     plan: Plan,
     code: &[u8],
-    weights: &Weights,
+    weights: &dyn WeightSource,
+    request: Request,
     listener: &mut dyn Listener,
-) -> Result<Box<dyn Backend>, DeviceError> {
+) -> Result<Loaded, DeviceError> {
     listener.detail("device", &driver.describe());
     listener.detail("memory", &planned(&plan));
-    let (before, _) = driver.memory()?;
+    let planned = Space::ALL.iter().map(|&space| plan.space_bytes(space)).sum();
     let mut progress = |p| listener.progress(p);
     let mut backend = DriverBackend::new(driver, plan, code, weights, Placement::Planned, &mut progress)?;
-    let (after, total) = backend.driver_mut().memory()?;
-    let (before, after, total) = (bytes(before), bytes(after), bytes(total));
-    listener.detail("free", &format!("{before} before loading, {after} after it, of {total}"));
-    Ok(Box::new(backend))
+    backend.use_graphs(!request.plain_launches);
+    let used = backend.memory_use()?;
+    let [own, driver, before, total] = [used.own, used.driver, used.before, used.total].map(bytes);
+    listener.detail("allocated", &format!("{own} by us, {driver} more by the driver; {before} of {total} were in use before"));
+    Ok(Loaded { backend: Box::new(backend), planned })
 }
 
 /// Bytes of every space of the plan.

@@ -68,8 +68,8 @@ impl Engine for Scripted {
     fn ctx(&self) -> usize {
         CTX
     }
-    fn pos(&self) -> usize {
-        self.cache.len()
+    fn tokens(&self) -> &[u32] {
+        &self.cache
     }
     fn chunk(&self) -> usize {
         4

@@ -17,8 +17,8 @@ use hipc_tests::shared::demo_model;
 use hipfire_run::conversation::{Conversation, Limits};
 use hipfire_run::device::hip::{HipDriver, HipRuntime};
 use hipfire_run::device::{Backend, DeviceError, Driver, DriverBackend, KernelLaunch, Placement, WeightSource};
-use hipfire_run::engine::PlanEngine;
-use hipfire_run::generate::Chooser;
+use hipfire_run::engine::{EngineError, PlanEngine};
+use hipfire_run::generate::{Chooser, GenerateError};
 use hipfire_run::text::{ChatTemplate, SamplerParams, Tokenizer};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt::Write as _;
@@ -381,11 +381,11 @@ fn architectures_lose_their_features_and_must_match_the_bundle() {
 #[test]
 fn too_little_memory_names_the_context_that_fits() {
     let Some(standin) = StandIn::new(&[]) else { return };
-    // 1024 positions take 36 bytes each (a table and the token list); the rest needs 3072 bytes.
-    standin.configure("", "gfx1100", 3072 + 36 * 600);
+    // 1024 positions take 44 bytes each (a table, the token list and the draws); the rest needs 3584 bytes.
+    standin.configure("", "gfx1100", 3584 + 44 * 600);
     let error = run(&standin, Placement::Planned).unwrap_err();
     let DeviceError::ContextTooLarge { ctx: 1024, fits, bytes, free, .. } = error else { panic!("{error}") };
-    assert!((512..=600).contains(&fits) && bytes > free && free == 3072 + 36 * 600, "{error}");
+    assert!((512..=600).contains(&fits) && bytes > free && free == 3584 + 44 * 600, "{error}");
     standin.configure("", "gfx1100", 1000);
     let error = run(&standin, Placement::Planned).unwrap_err();
     assert!(matches!(error, DeviceError::OutOfMemory { free: 1000, .. }), "{error}");
@@ -498,28 +498,60 @@ fn the_demo_question_is_answered() {
         toolchain.compile(&unit, host, Emit::HostSharedObject, &CompileOptions::default()).unwrap_or_else(|e| panic!("{e}"));
     let Some(standin) = StandIn::with_unit(&[], built.code, &unit.bytes) else { return };
 
-    let runtime = HipRuntime::open(Some(&standin.path())).unwrap();
-    let driver = HipDriver::new(&runtime, 0).unwrap();
-    let tokenizer = model.tokenizer.expect("a chat model has a tokenizer");
-    let template = ChatTemplate::of(&tokenizer).unwrap().expect("a chat model has a template");
-    let tokenizer = Tokenizer::new(&tokenizer).unwrap();
+    let data = model.tokenizer.expect("a chat model has a tokenizer");
+    let template = ChatTemplate::of(&data).unwrap().expect("a chat model has a template");
+    let tokenizer = Tokenizer::new(&data).unwrap();
     let weights = FileWeights::new(model.gguf, &model.graph);
-    let backend = DriverBackend::new(driver, plan, &standin.code, &weights, Placement::Planned, &mut |_| {}).unwrap();
-    let mut engine = PlanEngine::new(backend, false);
-    let mut answer = String::new();
-    let mut emit = |piece: &str| {
-        answer.push_str(piece);
-        Ok(())
-    };
     let interrupted = AtomicBool::new(false);
-    let limits = Limits { max_tokens: 64, stop: &[], interrupted: &interrupted };
-    let mut chooser = Chooser::new(SamplerParams::greedy()).unwrap();
-    let mut conversation = Conversation::new(template, None);
-    conversation.ask("What does Vec::pop do?", &mut engine, &tokenizer, &mut chooser, limits, &mut emit).unwrap();
-    assert_eq!(answer, "Removes the last element from a vector and returns it, or `None` if it is empty.");
-    drop(engine);
+    let ask = |fail: &str, questions: &[&str]| {
+        standin.configure(fail, "gfx1100", 0);
+        let runtime = HipRuntime::open(Some(&standin.path())).unwrap();
+        let driver = HipDriver::new(&runtime, 0).unwrap();
+        let backend = DriverBackend::new(driver, plan.clone(), &standin.code, &weights, Placement::Planned, &mut |_| {}).unwrap();
+        let mut engine = PlanEngine::new(backend, false);
+        let mut chooser = Chooser::new(SamplerParams::greedy()).unwrap();
+        let mut conversation = Conversation::new(template.clone(), None);
+        let mut said = Vec::new();
+        for question in questions {
+            let mut answer = String::new();
+            let mut emit = |piece: &str| {
+                answer.push_str(piece);
+                Ok(())
+            };
+            let limits = Limits { max_tokens: 64, stop: &[], interrupted: &interrupted };
+            let summary = conversation.ask(question, &mut engine, &tokenizer, &mut chooser, limits, &mut emit)?;
+            said.push((answer, summary.ids.len()));
+        }
+        Ok::<_, GenerateError>(said)
+    };
+    let right = "Removes the last element from a vector and returns it, or `None` if it is empty.";
+    let question = "What does Vec::pop do?";
+    let said = ask("", &[question]).unwrap();
+    assert_eq!(said[0].0, right);
     assert_eq!(standin.report(), "");
-    println!("{} launches", standin.launches());
+    // One graph for the prompt, which chooses the first token, and one for each token, the end of the turn included: while the
+    // last is waited for, a step too many is on its way.
+    assert_eq!(standin.graph_launches() as usize, 1 + said[0].1 + 1);
+    println!("{} tokens, {} graphs, {} launches", said[0].1 + 1, standin.graph_launches(), standin.launches());
+
+    // A device that is lost, or a call that fails, on the way: the call's error and nothing left behind.
+    for fault in [
+        "hipGraphLaunch:719:1",
+        "hipGraphLaunch:719:3",
+        "hipEventSynchronize:700:3",
+        "hipEventRecord:1:4",
+        "hipGraphInstantiateWithFlags:2:1",
+    ] {
+        let error = ask(fault, &[question]).unwrap_err();
+        let call = fault.split(':').next().unwrap();
+        let device = matches!(&error, GenerateError::Engine(EngineError::Device(DeviceError::Call { call: c, .. })) if c == call);
+        assert!(device, "{fault}: {error}");
+        assert_eq!(standin.report(), "", "{fault}");
+    }
+
+    // Without graphs, launch by launch.
+    assert_eq!(ask("hipStreamBeginCapture:801:0", &[question]).unwrap()[0].0, right);
+    assert_eq!((standin.graph_launches(), standin.report().as_str()), (0, ""));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::args::Inspect;
 use super::compile::write_file;
 use super::style::{self, DIM, GOOD, HEAD, say};
 use super::{CliError, map};
-use crate::inspect::{ArchReport, arch_report};
+use crate::inspect::{ArchReport, CardReport, arch_report};
 use crate::target::{Platform, Target};
 use crate::tuning::tuned_kernels;
 use hipc_ir::bundle::{Bundle, FormatError, Manifest, Provenance};
@@ -204,14 +204,34 @@ fn print_arch(arch: &ArchReport) {
             ["kernel", "threads", "VGPR", "SGPR", "LDS B", "spills", "scratch B", "waves/SIMD", "limited by", "decode", "prompt"];
         say!("{}", style::table(&header, 1, rows));
     }
-    if !arch.cards.is_empty() {
-        say!();
-        let row = |c: &crate::inspect::CardReport| {
-            vec![c.card.clone(), format!("{:.0}", c.gb_per_s), format!("{:.0}", c.predicted_tokens_per_s)]
-        };
-        say!("{}", style::table(&["card", "GB/s", "tokens/s"], 1, arch.cards.iter().map(row)));
-        note("predictions of the cost model from data sheets; nothing here was measured on these cards");
-    }
+    print_predictions(arch);
+}
+
+fn print_predictions(arch: &ArchReport) {
+    let Some(first) = arch.cards.first() else { return };
+    say!("\npredicted for one token with {} positions in the cache:\n", first.positions);
+    let row = |c: &CardReport| {
+        vec![
+            c.card.clone(),
+            c.cus.to_string(),
+            format!("{:.0}", c.gb_per_s),
+            format!("{:.0}", c.read_gb_per_s),
+            style::bytes(arch.bytes_per_token),
+            format!("{:.0}", c.predicted_us_per_token),
+            format!("{:.0} %", 100.0 * c.predicted_share),
+            format!("{:.0}", c.predicted_tokens_per_s),
+        ]
+    };
+    let header = ["card", "CUs", "GB/s", "for reads", "bytes/token", "us/token", "of reads", "tokens/s"];
+    say!("{}\n", style::table(&header, 1, arch.cards.iter().map(row)));
+    let names: Vec<&str> = arch.cards.iter().map(|c| c.card.as_str()).collect();
+    let header: Vec<&str> = ["us per launch", "launches", "bytes"].into_iter().chain(names).collect();
+    let rows = first.kernels.iter().enumerate().map(|(i, k)| {
+        let us = arch.cards.iter().map(|c| c.kernels.get(i).map_or_else(String::new, |k| format!("{:.1}", k.predicted_us)));
+        [k.name.clone(), k.launches.to_string(), style::bytes(k.bytes)].into_iter().chain(us).collect()
+    });
+    say!("{}", style::table(&header, 1, rows));
+    note("predictions of the cost model from data sheets; nothing here was measured on these cards (hipfire-run profile measures)");
 }
 
 fn print_memory(manifest: &Manifest) {

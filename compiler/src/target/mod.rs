@@ -44,6 +44,8 @@ pub struct Card {
     pub name: &'static str,
     /// Compute units (streaming multiprocessors on NVIDIA; per device as the runtime counts them).
     pub cus: u32,
+    /// Highest clock of the compute units, MHz.
+    pub mhz: u32,
     /// Nominal memory bandwidth, GB/s = bytes per nanosecond. For APUs: of the memory they are usually sold with.
     pub gb_per_s: f64,
 }
@@ -119,14 +121,25 @@ impl Target {
         TARGETS.iter().filter(|t| t.platform == Platform::Amd)
     }
 
+    /// Vector registers of a lane when a workgroup of [`Target::MAX_WORKGROUP_SIZE`] threads is to run.
+    pub fn registers(&self) -> u32 {
+        let lanes = self.simd.simds_per_pool * self.simd.wave_size;
+        (self.simd.vgprs_per_simd * lanes / Self::MAX_WORKGROUP_SIZE).min(self.max_vgprs)
+    }
+
+    /// Vector registers of a lane in a workgroup of so many waves; as the kernels reckon (`registers_for` of `target.h`).
+    pub fn registers_for(&self, waves: u32) -> u32 {
+        (self.registers() * Self::MAX_WORKGROUP_SIZE / (waves * self.simd.wave_size).max(1)).min(256)
+    }
+
     /// The card the cost model reckons with.
     pub fn reference_card(&self) -> &'static Card {
         &self.cards[0]
     }
 
-    /// Bytes per nanosecond that a large pure read reaches on the reference card.
-    pub fn bytes_per_ns(&self) -> f64 {
-        self.reference_card().gb_per_s * self.achievable
+    /// Bytes per nanosecond (GB/s) that a large pure read is reckoned to reach on one of the cards.
+    pub fn bytes_per_ns(&self, card: &Card) -> f64 {
+        card.gb_per_s * self.achievable
     }
 }
 
@@ -239,7 +252,7 @@ mod tests {
             assert!(!t.cards.is_empty() && t.achievable > 0.5 && t.achievable <= 1.0, "{t}");
             assert!(t.lds_per_workgroup <= t.simd.lds_per_pool, "{t}");
             assert!(t.max_vgprs <= t.simd.vgprs_per_simd, "{t}");
-            assert!(t.launch_ns > 0.0 && t.bytes_per_ns() > 0.0, "{t}");
+            assert!(t.launch_ns > 0.0 && t.cards.iter().all(|c| t.bytes_per_ns(c) > 0.0 && c.cus > 0 && c.mhz > 0), "{t}");
         }
     }
 }

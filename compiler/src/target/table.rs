@@ -2,7 +2,7 @@
 //!
 //! Sources: register files, granules, wave slots and LDS from LLVM's `AMDGPUBaseInfo.cpp` and `GCNProcessors.td` (checked
 //! against clang's printed occupancy by test), dot products by probing clang 22 (likewise), cards from their makers' data
-//! sheets. All rows compile to code object v5.
+//! sheets: compute units, highest engine clock in MHz, GB/s. All rows compile to code object v5.
 //!
 //! Launch times and achievable fractions of the AMD rows are **estimates**: nothing here has been run on an AMD card. The
 //! order of magnitude is that of published traces of dependent kernels in one HIP stream. Those of `sm_90` were measured
@@ -85,8 +85,8 @@ const HOST: SimdFacts = SimdFacts {
     max_workgroups_per_pool: 1,
 };
 
-const fn card(name: &'static str, cus: u32, gb_per_s: f64) -> Card {
-    Card { name, cus, gb_per_s }
+const fn card(name: &'static str, cus: u32, mhz: u32, gb_per_s: f64) -> Card {
+    Card { name, cus, mhz, gb_per_s }
 }
 
 const fn gfx(
@@ -122,40 +122,40 @@ use Dot4::{MulAdd, SDot4, SUDot4};
 #[rustfmt::skip]
 pub static TARGETS: [Target; 28] = [
     //  name       registers         dot4    fdot2  ns      share cards
-    gfx("gfx900",  VGPR_256,         MulAdd, false, 5000.0, 0.80, &[card("Radeon RX Vega 64", 64, 484.0), card("Radeon RX Vega 56", 56, 410.0)]),
-    gfx("gfx906",  VGPR_256,         SDot4,  true,  5000.0, 0.80, &[card("Radeon VII", 60, 1024.0), card("Instinct MI50", 60, 1024.0), card("Instinct MI60", 64, 1024.0)]),
-    gfx("gfx908",  VGPR_256,         SDot4,  true,  5000.0, 0.80, &[card("Instinct MI100", 120, 1229.0)]),
-    gfx("gfx90a",  VGPR_512,         SDot4,  true,  5000.0, 0.80, &[card("Instinct MI210", 104, 1638.0), card("Instinct MI250X", 110, 1638.0)]),
-    gfx("gfx942",  VGPR_512,         SDot4,  true,  5000.0, 0.80, &[card("Instinct MI300X", 304, 5300.0), card("Instinct MI300A", 228, 5300.0), card("Instinct MI325X", 304, 6000.0)]),
-    gfx("gfx950",  VGPR_512_LDS_160, SDot4,  true,  5000.0, 0.80, &[card("Instinct MI350X", 256, 8000.0), card("Instinct MI355X", 256, 8000.0)]),
-    gfx("gfx1010", VGPR_1024_BY_8,   MulAdd, false, 4000.0, 0.85, &[card("Radeon RX 5700 XT", 40, 448.0), card("Radeon RX 5700", 36, 448.0), card("Radeon RX 5600 XT", 36, 288.0)]),
-    gfx("gfx1011", VGPR_1024_BY_8,   SDot4,  true,  4000.0, 0.85, &[card("Radeon Pro V520", 36, 512.0), card("Radeon Pro 5600M", 40, 394.0)]),
-    gfx("gfx1012", VGPR_1024_BY_8,   SDot4,  true,  4000.0, 0.85, &[card("Radeon RX 5500 XT", 22, 224.0)]),
-    gfx("gfx1030", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.85, &[card("Radeon RX 6900 XT", 80, 512.0), card("Radeon RX 6950 XT", 80, 576.0), card("Radeon RX 6800 XT", 72, 512.0), card("Radeon RX 6800", 60, 512.0), card("Radeon PRO W6800", 60, 512.0)]),
-    gfx("gfx1031", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.85, &[card("Radeon RX 6700 XT", 40, 384.0), card("Radeon RX 6750 XT", 40, 432.0)]),
-    gfx("gfx1032", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.85, &[card("Radeon RX 6600 XT", 32, 256.0), card("Radeon RX 6650 XT", 32, 280.0), card("Radeon RX 6600", 28, 224.0)]),
-    gfx("gfx1033", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.75, &[card("Steam Deck", 8, 88.0)]),
-    gfx("gfx1034", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.85, &[card("Radeon RX 6500 XT", 16, 144.0), card("Radeon RX 6400", 12, 128.0)]),
-    gfx("gfx1035", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.75, &[card("Radeon 680M", 12, 102.0), card("Radeon 660M", 6, 102.0)]),
-    gfx("gfx1036", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.75, &[card("Ryzen 7000 graphics", 2, 83.0)]),
-    gfx("gfx1100", VGPR_1536,        SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 7900 XTX", 96, 960.0), card("Radeon RX 7900 XT", 84, 800.0), card("Radeon RX 7900 GRE", 80, 576.0), card("Radeon PRO W7900", 96, 864.0), card("Radeon PRO W7800", 70, 576.0)]),
-    gfx("gfx1101", VGPR_1536,        SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 7800 XT", 60, 624.0), card("Radeon RX 7700 XT", 54, 432.0)]),
-    gfx("gfx1102", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 7600", 32, 288.0), card("Radeon RX 7600 XT", 32, 288.0)]),
-    gfx("gfx1103", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.75, &[card("Radeon 780M", 12, 120.0), card("Radeon 760M", 8, 120.0)]),
-    gfx("gfx1150", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.75, &[card("Radeon 890M", 16, 120.0), card("Radeon 880M", 12, 120.0)]),
-    gfx("gfx1151", VGPR_1536,        SUDot4, true,  3000.0, 0.80, &[card("Radeon 8060S (Strix Halo)", 40, 256.0), card("Radeon 8050S", 32, 256.0)]),
-    gfx("gfx1152", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.75, &[card("Radeon 860M", 8, 128.0), card("Radeon 840M", 4, 128.0)]),
-    gfx("gfx1153", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.75, &[card("Radeon 820M", 2, 128.0)]),
-    gfx("gfx1200", VGPR_1536,        SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 9060 XT", 32, 320.0)]),
-    gfx("gfx1201", VGPR_1536,        SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 9070 XT", 64, 640.0), card("Radeon RX 9070", 56, 640.0), card("Radeon AI PRO R9700", 64, 640.0)]),
+    gfx("gfx900",  VGPR_256,         MulAdd, false, 5000.0, 0.80, &[card("Radeon RX Vega 64", 64, 1546, 483.8), card("Radeon RX Vega 56", 56, 1471, 409.6)]),
+    gfx("gfx906",  VGPR_256,         SDot4,  true,  5000.0, 0.80, &[card("Radeon VII", 60, 1750, 1024.0), card("Instinct MI50", 60, 1725, 1024.0), card("Instinct MI60", 64, 1800, 1024.0)]),
+    gfx("gfx908",  VGPR_256,         SDot4,  true,  5000.0, 0.80, &[card("Instinct MI100", 120, 1502, 1228.8)]),
+    gfx("gfx90a",  VGPR_512,         SDot4,  true,  5000.0, 0.80, &[card("Instinct MI210", 104, 1700, 1638.4), card("Instinct MI250X", 110, 1700, 1638.4)]),
+    gfx("gfx942",  VGPR_512,         SDot4,  true,  5000.0, 0.80, &[card("Instinct MI300X", 304, 2100, 5300.0), card("Instinct MI300A", 228, 2100, 5300.0), card("Instinct MI325X", 304, 2100, 6000.0)]),
+    gfx("gfx950",  VGPR_512_LDS_160, SDot4,  true,  5000.0, 0.80, &[card("Instinct MI350X", 256, 2200, 8000.0), card("Instinct MI355X", 256, 2400, 8000.0)]),
+    gfx("gfx1010", VGPR_1024_BY_8,   MulAdd, false, 4000.0, 0.85, &[card("Radeon RX 5700 XT", 40, 1905, 448.0), card("Radeon RX 5700", 36, 1725, 448.0), card("Radeon RX 5600 XT", 36, 1560, 288.0)]),
+    gfx("gfx1011", VGPR_1024_BY_8,   SDot4,  true,  4000.0, 0.85, &[card("Radeon Pro V520", 36, 1600, 512.0), card("Radeon Pro 5600M", 40, 1035, 394.0)]),
+    gfx("gfx1012", VGPR_1024_BY_8,   SDot4,  true,  4000.0, 0.85, &[card("Radeon RX 5500 XT", 22, 1845, 224.0)]),
+    gfx("gfx1030", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.85, &[card("Radeon RX 6900 XT", 80, 2250, 512.0), card("Radeon RX 6950 XT", 80, 2310, 576.0), card("Radeon RX 6800 XT", 72, 2250, 512.0), card("Radeon RX 6800", 60, 2105, 512.0), card("Radeon PRO W6800", 60, 2320, 512.0)]),
+    gfx("gfx1031", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.85, &[card("Radeon RX 6700 XT", 40, 2581, 384.0), card("Radeon RX 6750 XT", 40, 2600, 432.0)]),
+    gfx("gfx1032", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.85, &[card("Radeon RX 6600 XT", 32, 2589, 256.0), card("Radeon RX 6650 XT", 32, 2635, 280.0), card("Radeon RX 6600", 28, 2491, 224.0)]),
+    gfx("gfx1033", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.75, &[card("Steam Deck", 8, 1600, 88.0)]),
+    gfx("gfx1034", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.85, &[card("Radeon RX 6500 XT", 16, 2815, 144.0), card("Radeon RX 6400", 12, 2321, 128.0)]),
+    gfx("gfx1035", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.75, &[card("Radeon 680M", 12, 2400, 102.0), card("Radeon 660M", 6, 1900, 102.0)]),
+    gfx("gfx1036", VGPR_1024_BY_16,  SDot4,  true,  3500.0, 0.75, &[card("Ryzen 7000 graphics", 2, 2200, 83.0)]),
+    gfx("gfx1100", VGPR_1536,        SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 7900 XTX", 96, 2500, 960.0), card("Radeon RX 7900 XT", 84, 2400, 800.0), card("Radeon RX 7900 GRE", 80, 2245, 576.0), card("Radeon PRO W7900", 96, 2495, 864.0), card("Radeon PRO W7800", 70, 2525, 576.0)]),
+    gfx("gfx1101", VGPR_1536,        SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 7800 XT", 60, 2430, 624.0), card("Radeon RX 7700 XT", 54, 2544, 432.0)]),
+    gfx("gfx1102", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 7600", 32, 2655, 288.0), card("Radeon RX 7600 XT", 32, 2755, 288.0)]),
+    gfx("gfx1103", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.75, &[card("Radeon 780M", 12, 2700, 120.0), card("Radeon 760M", 8, 2600, 120.0)]),
+    gfx("gfx1150", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.75, &[card("Radeon 890M", 16, 2900, 120.0), card("Radeon 880M", 12, 2900, 120.0)]),
+    gfx("gfx1151", VGPR_1536,        SUDot4, true,  3000.0, 0.80, &[card("Radeon 8060S (Strix Halo)", 40, 2900, 256.0), card("Radeon 8050S", 32, 2800, 256.0)]),
+    gfx("gfx1152", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.75, &[card("Radeon 860M", 8, 3000, 128.0), card("Radeon 840M", 4, 2900, 128.0)]),
+    gfx("gfx1153", VGPR_1024_BY_16,  SUDot4, true,  3000.0, 0.75, &[card("Radeon 820M", 2, 2800, 128.0)]),
+    gfx("gfx1200", VGPR_1536,        SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 9060 XT", 32, 3130, 320.0)]),
+    gfx("gfx1201", VGPR_1536,        SUDot4, true,  3000.0, 0.85, &[card("Radeon RX 9070 XT", 64, 2970, 640.0), card("Radeon RX 9070", 56, 2520, 640.0), card("Radeon AI PRO R9700", 64, 2920, 640.0)]),
     Target {
         name: "sm_90", platform: Platform::Nvidia, simd: SM_90, simds_per_cu: 4, max_vgprs: 255, lds_per_workgroup: 48 * KIB,
         dot4: Dot4::Dp4a, fdot2: false, launch_ns: 1300.0, achievable: 0.96, even_loads: 0.17, parted_loads: 0.11,
-        cards: &[card("H200", 132, 4800.0), card("H100 SXM", 132, 3350.0)],
+        cards: &[card("H200", 132, 1980, 4800.0), card("H100 SXM", 132, 1980, 3350.0)],
     },
     Target {
         name: "host", platform: Platform::Host, simd: HOST, simds_per_cu: 1, max_vgprs: 1024, lds_per_workgroup: 64 * KIB,
         dot4: Dot4::Host, fdot2: false, launch_ns: 1000.0, achievable: 0.80, even_loads: 0.05, parted_loads: 0.0,
-        cards: &[card("x86-64 core", 1, 20.0)],
+        cards: &[card("x86-64 core", 1, 3000, 20.0)],
     },
 ];

@@ -15,6 +15,8 @@ use std::path::PathBuf;
     after_help = "Examples:\n  hipfire-run plan.bin -p 'The Rust standard library'        continue a text\n  \
                   hipfire-run plan.bin --chat -p 'What does Vec::pop do?'    ask a chat model once\n  \
                   hipfire-run plan.bin --chat                                talk to it\n  \
+                  hipfire-run bench plan.bin                                 how fast it is\n  \
+                  hipfire-run profile plan.bin                               and where the time goes\n  \
                   hipfire-run doctor                                         what this machine can run\n\n\
                   Exit codes: 0 done, 1 a check failed, 2 the input or the request is wrong, 3 the machine lacks something."
 )]
@@ -32,6 +34,10 @@ pub struct Cli {
 pub enum Command {
     /// Write the logits of a list of token ids to a NumPy file
     Logits(Logits),
+    /// Measure tokens per second, loading, memory, and the bandwidth of the device
+    Bench(Bench),
+    /// Measure every kernel of a decode step by itself
+    Profile(Profile),
     /// Show what this machine can do and how to mend what it cannot
     Doctor(Doctor),
 }
@@ -48,6 +54,9 @@ pub struct DeviceArgs {
     /// Evaluate the unfused model in f64 on the CPU: slow, and as exact as the weights are
     #[arg(long)]
     pub exact: bool,
+    /// Launch by launch, where a GPU could take a whole step at once
+    #[arg(long, hide = true)]
+    pub no_graph: bool,
     /// Say what is done; twice: every launch
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -137,6 +146,87 @@ pub struct Logits {
     /// Feed one token at a time (the decode program)
     #[arg(long)]
     pub step: bool,
+}
+
+/// What `bench` and `profile` share.
+#[derive(Clone, Debug, Args)]
+pub struct Measure {
+    /// The bundle
+    pub bundle: PathBuf,
+    /// What executes: auto, cpu, hip:N (the N-th AMD GPU), for tests host and cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceName,
+    /// The model file, if it has moved since it was compiled
+    #[arg(long, value_name = "GGUF", conflicts_with = "synthetic")]
+    pub model: Option<PathBuf>,
+    /// Fill the weights at random instead of reading them: speed doesn't depend on their values, and the model file needn't be there
+    #[arg(long)]
+    pub synthetic: bool,
+    /// Seed of random weights
+    #[arg(long, default_value_t = 0, value_name = "S", requires = "synthetic")]
+    pub seed: u64,
+    /// Times that every figure is measured; the median is shown, and the spread
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub repeat: u32,
+    /// Enqueue launch by launch instead of a step as one graph
+    #[arg(long)]
+    pub no_graph: bool,
+    /// Working set of the bandwidth test in MiB, well beyond any cache; less where less memory is free
+    #[arg(long, default_value_t = 2048, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub span: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Say what is done
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// How `bench` chooses tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Choice {
+    /// The most probable token
+    Greedy,
+    /// Temperature 0.8, top-k 40, top-p 0.95, min-p 0.05
+    Default,
+}
+
+/// Arguments of `hipfire-run bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "A token's time includes its choice. Beyond depth 0 positions are skipped, not computed: the cache then holds \
+whatever was there, which takes as long to read. The bandwidth is that of a kernel of ours that only reads, in the same run. Exit code \
+1: the device holds 2 % more or less than the plan says.\n\nExamples:\n  hipfire-run bench plan.bin\n  \
+hipfire-run bench plan.bin --depth 0,4096 -n 256 --json\n  hipfire-run bench plan.bin --synthetic       without the model file")]
+pub struct Bench {
+    /// Common.
+    #[command(flatten)]
+    pub measure: Measure,
+    /// Tokens to generate
+    #[arg(short = 'n', long, default_value_t = 128, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tokens: u32,
+    /// Positions in the cache before the first token; several with commas
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0")]
+    pub depth: Vec<u32>,
+    /// Tokens of the prompt, 0 for none [default: 512, or the context if that is shorter]
+    #[arg(long, value_name = "N")]
+    pub prompt: Option<u32>,
+    /// How tokens are chosen
+    #[arg(long, value_enum, default_value = "greedy")]
+    pub sampling: Choice,
+}
+
+/// Arguments of `hipfire-run profile`.
+#[derive(Debug, Args)]
+#[command(after_help = "All launches of a kernel are timed one after the other, over all layers, by the device's clock. Predictions \
+are those of the compiler for its reference card, with 512 positions in the cache.\n\nExamples:\n  hipfire-run profile plan.bin\n  \
+hipfire-run profile plan.bin --depth 4096 --json\n  hipfire-run profile plan.bin --synthetic     without the model file")]
+pub struct Profile {
+    /// Common.
+    #[command(flatten)]
+    pub measure: Measure,
+    /// Positions in the cache before the step; they are skipped, not computed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub depth: u32,
 }
 
 /// Arguments of `hipfire-run doctor`.

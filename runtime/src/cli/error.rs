@@ -69,6 +69,9 @@ pub enum CliError {
     /// Ours to fix.
     #[error("internal: {0}; please report it")]
     Internal(String),
+    /// Something that was measured is not as it must be.
+    #[error("{0}")]
+    Check(String),
     /// Ctrl-C; what there was to say has been said.
     #[error("interrupted")]
     Interrupted,
@@ -104,7 +107,8 @@ impl CliError {
             Self::Device(e) | Self::Engine(EngineError::Device(e)) => device_code(e),
             Self::Engine(EngineError::Exact(EvalError::Malformed { .. }))
             | Self::Text(TextError::Logits(_))
-            | Self::Internal(_) => 1,
+            | Self::Internal(_)
+            | Self::Check(_) => 1,
             Self::Engine(_) | Self::Text(_) | Self::Usage(_) | Self::TooLong { .. } | Self::Read { .. } => 2,
             // The reader of a pipe has what it wanted.
             Self::Output(e) if super::is_closed_pipe(e) => 0,

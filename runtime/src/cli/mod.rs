@@ -1,12 +1,15 @@
 //! The commands of `hipfire-run`.
 
 pub mod args;
+mod bench;
 mod chat;
 mod doctor;
 mod error;
 mod interrupt;
 mod logits;
+mod measure;
 mod open;
+mod profile;
 mod run;
 mod style;
 
@@ -23,6 +26,8 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 pub fn run(cli: &Cli) -> Result<(), CliError> {
     match &cli.command {
         Some(Command::Logits(args)) => logits::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Profile(args)) => profile::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         None => run::run(&cli.run),
     }

@@ -58,7 +58,7 @@ impl Opened {
 
     /// Loads the bundle as the arguments say.
     pub fn engine(&self, args: &DeviceArgs, single_steps: bool) -> Result<Box<dyn Engine>, CliError> {
-        let mut screen = Screen { verbose: args.verbose > 0, bar: None };
+        let mut screen = Screen::new(args.verbose > 0);
         let manifest = self.bundle.manifest();
         let archs: Vec<&str> = self.bundle.archs().collect();
         let model = &manifest.model;
@@ -74,7 +74,8 @@ impl Opened {
         );
         screen.detail("bundle", &about);
         let weights = Arc::new(self.bundle.weights(args.model.as_deref())?);
-        let request = Request { device: args.device, exact: args.exact, single_steps, trace: args.verbose > 1 };
+        let (trace, plain_launches) = (args.verbose > 1, args.no_graph);
+        let request = Request { device: args.device, exact: args.exact, single_steps, trace, plain_launches };
         let engine = load(&self.bundle, weights, request, &mut screen);
         screen.clear();
         Ok(engine?)
@@ -82,14 +83,18 @@ impl Opened {
 }
 
 /// Tells on standard error; the bar shows only on a terminal.
-struct Screen {
+pub struct Screen {
     verbose: bool,
     bar: Option<ProgressBar>,
 }
 
 impl Screen {
+    pub fn new(verbose: bool) -> Self {
+        Self { verbose, bar: None }
+    }
+
     /// Makes room for lines.
-    fn clear(&mut self) {
+    pub fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

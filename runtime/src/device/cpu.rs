@@ -3,16 +3,19 @@
 //! Every buffer of the plan has memory of its own, except weights: those are read where they are (usually in the mapped file), so
 //! the plan that is executed has them in GGUF's layout.
 
+use super::bandwidth::noise;
 use super::host::memory as machine_memory;
-use super::{Backend, DeviceError, Mark, MemoryUse, Recording, WeightSource};
+use super::{Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording, WeightSource};
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::fused::{Access, Param};
 use hipc_ir::graph::Weight;
 use hipc_ir::plan::{Buffer, BufferKind, Launch, Plan, StepState};
 use hipc_reference::launch::{Arg, exec};
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 const NAME: &str = "cpu";
 
@@ -120,15 +123,16 @@ impl Backend for CpuBackend {
         })
     }
 
-    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
-        match self.plan.programs.get(program).and_then(|p| p.launches.get(range.clone())) {
-            Some(_) => Ok(Recording { program, range, repeat, graph: None }),
-            None => Err(no_launches(program, &range)),
+    fn record_launches(&mut self, program: usize, launches: &[usize], repeat: u32) -> Result<Recording, DeviceError> {
+        let there = self.plan.programs.get(program).map_or(0, |p| p.launches.len());
+        match launches.iter().find(|&&i| i >= there) {
+            None => Ok(Recording { program, launches: launches.to_vec(), repeat, graph: None }),
+            Some(&i) => Err(no_launches(program, &(i..i + 1))),
         }
     }
 
     fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
-        (0..recording.repeat).try_for_each(|_| self.run(recording.program, recording.range.clone()))
+        recording.runs().try_for_each(|range| self.run(recording.program, range))
     }
 
     fn mark(&mut self) -> Result<Mark, DeviceError> {
@@ -152,6 +156,24 @@ impl Backend for CpuBackend {
         let own = self.memory.iter().map(own).sum();
         let (free, total) = machine_memory()?;
         Ok(MemoryUse { own, driver: 0, before: total.saturating_sub(free).saturating_sub(own), total })
+    }
+
+    fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError> {
+        let (free, _) = machine_memory()?;
+        let words = noise((bytes.min(free / 2) / 4096).max(1) * 4096);
+        let mut result = ReadTimes { bytes: 8 * words.len() as u64, seconds: Vec::new(), seen: 0 };
+        for i in 0..=times {
+            let start = Instant::now();
+            // Pieces that are large for a thread, and small enough that all threads end together.
+            let all = words.par_chunks(1 << 15).map(|piece| piece.iter().fold(0, |all, w| all ^ w)).reduce(|| 0, |a, b| a ^ b);
+            let seconds = start.elapsed().as_secs_f64();
+            result.seen = (all ^ all >> 32) as u32;
+            // The first pass is for the page tables.
+            if i > 0 {
+                result.seconds.push(seconds);
+            }
+        }
+        Ok(result)
     }
 
     fn plan(&self) -> &Plan {

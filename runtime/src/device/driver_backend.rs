@@ -1,12 +1,15 @@
 //! The generic [`Backend`] over a [`Driver`]: places a plan's buffers in device memory, uploads what is fixed, and packs the
 //! kernel arguments of every launch once, so that a step is nothing but driver calls.
 
-use super::{Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, Recording, WeightSource};
+use super::{
+    Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, ReadTimes, Recording, WeightSource, bandwidth,
+};
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::dtype::Layout;
 use hipc_ir::plan::{Buffer, BufferKind, Plan, Space};
 use hipc_reference::blocks::split_row;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Where buffers lie.
@@ -54,6 +57,8 @@ pub struct DriverBackend<D> {
     addresses: Vec<DevicePtr>,
     /// By program and launch.
     programs: Vec<Vec<Ready>>,
+    /// As it was loaded; measuring the bandwidth takes a kernel from it that the plan doesn't have.
+    module: Vec<u8>,
     /// Free memory before anything was loaded.
     free: u64,
     graphs: bool,
@@ -87,7 +92,7 @@ impl<D: Driver> DriverBackend<D> {
         }
         let addresses = allocate(&mut driver, &plan, placement)?;
         let programs = pack(&plan, &kernels, &addresses)?;
-        let mut backend = Self { driver, plan, addresses, programs, free: memory.0, graphs: true };
+        let mut backend = Self { driver, plan, addresses, programs, module: module.to_vec(), free: memory.0, graphs: true };
         backend.fill(weights, progress)?;
         Ok(backend)
     }
@@ -108,17 +113,16 @@ impl<D: Driver> DriverBackend<D> {
         let mut done = 0;
         progress(Progress { done, total });
         for buffer in self.plan.buffers.keys() {
-            let table;
-            let bytes = match self.plan.buffers[buffer].kind {
-                BufferKind::Weight(w, Layout::Gguf) => weights.weight(w),
+            let bytes: Cow<'_, [u8]> = match self.plan.buffers[buffer].kind {
+                BufferKind::Weight(w, Layout::Gguf) => weights.once(w),
                 BufferKind::Weight(w, Layout::Split) => {
                     let decl = &self.plan.weights[w];
                     let [from, to] = Layout::ALL.map(|l| l.row_bytes(decl.dtype, decl.cols).unwrap_or(0).max(1) as usize);
                     let mut split = vec![0; decl.rows as usize * to];
-                    let rows = weights.weight(w).chunks_exact(from).zip(split.chunks_exact_mut(to));
+                    let rows = weights.once(w);
+                    let rows = rows.chunks_exact(from).zip(split.chunks_exact_mut(to));
                     rows.for_each(|(row, out)| split_row(decl.dtype, row, out));
-                    table = split;
-                    &table
+                    Cow::Owned(split)
                 }
                 BufferKind::Rope(r) => {
                     let decl = &self.plan.ropes[r];
@@ -127,8 +131,7 @@ impl<D: Driver> DriverBackend<D> {
                         bytes.iter().map(|c| f32::from_le_bytes(*c)).collect()
                     });
                     let values = rope_table(decl, self.plan.ctx, factors.as_deref());
-                    table = values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-                    &table
+                    Cow::Owned(values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect())
                 }
                 _ => continue,
             };
@@ -176,16 +179,23 @@ impl<D: Driver> Backend for DriverBackend<D> {
         }
         Ok(())
     }
-    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
-        let once: Vec<KernelLaunch<'_>> = launches_of(&self.programs, program, &range)?.iter().map(Ready::launch).collect();
+    fn record_launches(&mut self, program: usize, launches: &[usize], repeat: u32) -> Result<Recording, DeviceError> {
+        let one = |&i: &usize| launches_of(&self.programs, program, &(i..i + 1)).map(|l| l[0].launch());
+        let once = launches.iter().map(one).collect::<Result<Vec<KernelLaunch<'_>>, _>>()?;
         let graph = if self.graphs { self.driver.capture(&once.repeat(repeat as usize))? } else { None };
-        Ok(Recording { program, range, repeat, graph })
+        Ok(Recording { program, launches: launches.to_vec(), repeat, graph })
+    }
+    fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError> {
+        bandwidth::measure(&mut self.driver, &self.module, bytes, times)
     }
     fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
         match &recording.graph {
             Some(graph) => self.driver.replay(graph),
-            None => (0..recording.repeat).try_for_each(|_| self.run(recording.program, recording.range.clone())),
+            None => recording.runs().try_for_each(|range| self.run(recording.program, range)),
         }
+    }
+    fn works_ahead(&self) -> bool {
+        self.driver.works_ahead()
     }
     fn mark(&mut self) -> Result<Mark, DeviceError> {
         self.driver.mark()
@@ -215,15 +225,15 @@ fn launches_of<'a>(programs: &'a [Vec<Ready>], program: usize, range: &Range<usi
     launches.ok_or_else(|| DeviceError::Internal(format!("program {program} has no launches {range:?}")))
 }
 
-/// Bytes that the plan allocates.
+/// Bytes of the device's memory that the plan allocates.
 fn needed(plan: &Plan) -> u64 {
-    Space::ALL.iter().map(|&s| plan.space_bytes(s)).sum()
+    Space::ALL.iter().filter(|&&s| s != Space::Pinned).map(|&s| plan.space_bytes(s)).sum()
 }
 
 /// The longest context that fits `free` bytes, if a shorter one than that of `bytes` does: caches, tables and the token list
 /// grow with it.
 fn context_that_fits(plan: &Plan, bytes: u64, free: u64) -> Option<u32> {
-    let grows = |k: BufferKind| matches!(k, BufferKind::Cache(_) | BufferKind::Rope(_) | BufferKind::Tokens);
+    let grows = |k: BufferKind| matches!(k, BufferKind::Cache(_) | BufferKind::Rope(_) | BufferKind::Tokens | BufferKind::Draws);
     let growing: u64 = plan.buffers.values().filter(|b| grows(b.kind)).map(|b| b.bytes).sum();
     let per_position = growing.div_ceil(u64::from(plan.ctx.max(1)));
     let room = free.checked_sub(bytes.saturating_sub(growing))?;
@@ -249,18 +259,20 @@ pub(crate) fn check_fits(device: &str, plan: &Plan, bytes: u64, (free, total): (
 }
 
 fn allocate<D: Driver>(driver: &mut D, plan: &Plan, placement: Placement) -> Result<Vec<DevicePtr>, DeviceError> {
-    let mut alloc = |bytes: u64| {
-        driver.alloc(bytes.max(1)).map_err(|error| match error {
+    let mut alloc = |space: Space, bytes: u64| {
+        let bytes = bytes.max(1);
+        let given = if space == Space::Pinned { driver.alloc_pinned(bytes) } else { driver.alloc(bytes) };
+        given.map_err(|error| match error {
             DeviceError::OutOfMemory { free, .. } => out_of_memory(driver.describe(), plan, needed(plan), free, free),
             other => other,
         })
     };
     match placement {
-        Placement::Separate => plan.buffers.values().map(|b| alloc(b.bytes)).collect(),
+        Placement::Separate => plan.buffers.values().map(|b| alloc(b.space, b.bytes)).collect(),
         Placement::Planned => {
             let mut base = [0; Space::ALL.len()];
             for (at, &space) in base.iter_mut().zip(&Space::ALL) {
-                *at = alloc(plan.space_bytes(space))?;
+                *at = alloc(space, plan.space_bytes(space))?;
             }
             let base_of = |space| Space::ALL.iter().position(|&s| s == space).map_or(0, |i| base[i]);
             Ok(plan.buffers.values().map(|b| base_of(b.space) + b.offset).collect())

@@ -247,6 +247,9 @@ impl<P: Platform> Driver for GpuDriver<P> {
     fn replay(&mut self, graph: &Graph) -> Result<(), DeviceError> {
         self.enqueue(graph)
     }
+    fn works_ahead(&self) -> bool {
+        true
+    }
     fn mark(&mut self) -> Result<Mark, DeviceError> {
         self.event()
     }

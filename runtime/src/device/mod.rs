@@ -4,6 +4,8 @@
 //! plan's meaning. GPUs (and `host`, which runs the same kernels compiled for this machine) implement the much smaller
 //! [`Driver`]: memory, modules, launches of raw kernel arguments; one generic adapter turns a driver into a backend.
 
+mod bandwidth;
+mod boxed;
 pub mod cpu;
 pub mod cuda;
 mod driver_backend;
@@ -15,9 +17,11 @@ pub mod select;
 mod slots;
 
 use hipc_ir::plan::{Buffer, Plan};
+use std::borrow::Cow;
 use std::ops::Range;
 
 pub(crate) use driver_backend::check_fits;
+pub use bandwidth::ReadTimes;
 pub use driver_backend::{DriverBackend, Placement, Progress};
 pub use gpu::GpuDevice;
 pub use record::{Graph, KernelLaunch, Mark, MemoryUse, Recording};
@@ -105,6 +109,10 @@ pub enum DeviceError {
 pub trait WeightSource: Sync {
     /// The bytes of a weight; its length is the declared one.
     fn weight(&self, weight: hipc_ir::graph::Weight) -> &[u8];
+    /// The same for a single use: a source that makes its bytes needn't keep them.
+    fn once(&self, weight: hipc_ir::graph::Weight) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.weight(weight))
+    }
 }
 
 /// Executes programs of one plan.
@@ -119,7 +127,11 @@ pub trait Backend {
     fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError>;
     /// Prepares launches `range` of a program, `repeat` times in a row, to be enqueued at once: as a graph where the device has
     /// them.
-    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError>;
+    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
+        self.record_launches(program, &range.collect::<Vec<_>>(), repeat)
+    }
+    /// The same for launches by number, in this order.
+    fn record_launches(&mut self, program: usize, launches: &[usize], repeat: u32) -> Result<Recording, DeviceError>;
     /// Enqueues what was recorded.
     fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError>;
     /// Marks the point behind everything enqueued so far.
@@ -131,8 +143,14 @@ pub trait Backend {
     /// Reads part of a pinned buffer as it is now, without waiting for anything: what was written before a mark that was
     /// waited for is there.
     fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
+    /// Whether work goes on when the call that enqueues it has returned.
+    fn works_ahead(&self) -> bool {
+        false
+    }
     /// Where the device's memory went.
     fn memory_use(&self) -> Result<MemoryUse, DeviceError>;
+    /// Reads `bytes` of fresh memory (fewer where less is free) `times` times and does nothing else: how fast that goes.
+    fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError>;
     /// The plan being executed.
     fn plan(&self) -> &Plan;
 }
@@ -179,6 +197,10 @@ pub trait Driver {
     fn replay(&mut self, graph: &Graph) -> Result<(), DeviceError> {
         let _ = graph;
         Err(DeviceError::Internal(format!("{} has no graphs", self.describe())))
+    }
+    /// Whether a launch may be under way when [`Driver::launch`] has returned.
+    fn works_ahead(&self) -> bool {
+        false
     }
     /// Marks the point behind everything enqueued so far.
     fn mark(&mut self) -> Result<Mark, DeviceError> {

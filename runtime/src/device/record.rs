@@ -48,19 +48,24 @@ impl Mark {
 #[derive(Debug)]
 pub struct Recording {
     pub(super) program: usize,
-    pub(super) range: Range<usize>,
+    pub(super) launches: Vec<usize>,
     pub(super) repeat: u32,
     pub(super) graph: Option<Graph>,
 }
 
 impl Recording {
+    /// The launches as ranges of neighbours, as often as they are repeated.
+    pub(super) fn runs(&self) -> impl Iterator<Item = Range<usize>> {
+        let one = self.launches.chunk_by(|a, b| a + 1 == *b).map(|run| run[0]..run[0] + run.len());
+        std::iter::repeat_n(one, self.repeat as usize).flatten()
+    }
     /// Whether one call enqueues all of it; else each launch takes one.
     pub fn is_graph(&self) -> bool {
         self.graph.is_some()
     }
     /// Launches that it stands for.
     pub fn launches(&self) -> usize {
-        self.range.len() * self.repeat as usize
+        self.launches.len() * self.repeat as usize
     }
 }
 

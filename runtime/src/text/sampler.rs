@@ -90,6 +90,31 @@ impl Sampler {
         Ok(Sampler { params, rng: ChaCha12Rng::from_seed(seed), recent: VecDeque::new() })
     }
 
+    /// The parameters.
+    pub fn params(&self) -> &SamplerParams {
+        &self.params
+    }
+
+    /// Makes the repeat penalty see the end of this sequence and nothing else.
+    pub fn look_at(&mut self, sequence: &[u32]) {
+        self.recent.clear();
+        self.accept(sequence);
+    }
+
+    /// The uniform numbers that the next `n` tokens are drawn with; they stay to be drawn.
+    pub fn draws(&self, n: usize) -> Vec<f64> {
+        let mut rng = self.rng.clone();
+        (0..n).map(|_| uniform(&mut rng)).collect()
+    }
+
+    /// Takes over a token that was drawn elsewhere with the next of [`Sampler::draws`].
+    pub fn take(&mut self, id: u32) {
+        if self.params.temperature != 0.0 {
+            uniform(&mut self.rng);
+        }
+        self.accept(&[id]);
+    }
+
     /// Makes the repeat penalty see tokens that weren't sampled here: the prompt's.
     pub fn accept(&mut self, ids: &[u32]) {
         let window = self.params.repeat_last_n;
@@ -179,7 +204,7 @@ impl Sampler {
     }
 
     fn draw(&mut self, kept: &[(u32, f64)]) -> Option<u32> {
-        let mut left = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut left = uniform(&mut self.rng);
         for &(id, p) in kept {
             left -= p;
             if left < 0.0 {
@@ -189,6 +214,11 @@ impl Sampler {
         // Rounding can leave a rest of 1e-16.
         kept.iter().rev().find(|(_, p)| *p > 0.0).map(|&(id, _)| id)
     }
+}
+
+/// A number from 0 up to 1, without it.
+fn uniform(rng: &mut ChaCha12Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// The likelier token first, the smaller id among equals.
@@ -320,6 +350,30 @@ mod tests {
         assert_eq!(run(1), run(1));
         assert_eq!(run(1)[..8], [93, 2, 3, 4, 85, 99, 93, 74], "the draws of another machine");
         assert_ne!(run(1), run(2));
+    }
+
+    #[test]
+    fn what_is_drawn_elsewhere_is_not_drawn_again() {
+        let row: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin()).collect();
+        let (mut all, mut some) = (Sampler::new(PLAIN).unwrap(), Sampler::new(PLAIN).unwrap());
+        let ids: Vec<u32> = (0..6).map(|_| all.sample(&row).unwrap()).collect();
+        // A distribution's own sums say which token a number stands for.
+        let kept = some.distribution(&row).unwrap();
+        for (i, draw) in some.draws(4).into_iter().enumerate() {
+            let mut sum = 0.0;
+            let drawn = kept.iter().find(|(_, p)| {
+                sum += p;
+                draw < sum
+            });
+            assert_eq!(drawn.unwrap().0, ids[i]);
+            some.take(ids[i]);
+        }
+        assert_eq!([some.sample(&row), some.sample(&row)], [Ok(ids[4]), Ok(ids[5])]);
+        // Without a temperature nothing is drawn.
+        let mut greedy = Sampler::new(SamplerParams { temperature: 0.0, ..PLAIN }).unwrap();
+        let before = greedy.draws(1);
+        greedy.take(5);
+        assert_eq!(greedy.draws(1), before);
     }
 
     /// Counts of 50 000 draws against the reference's probabilities: chi-squared within five standard deviations.

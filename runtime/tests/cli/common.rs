@@ -44,7 +44,8 @@ pub fn bundles() -> &'static Bundles {
     })
 }
 
-fn compile(model: &Path, to: &Path, weights: WeightsMode) {
+/// Writes a bundle for two GPUs, without machine code.
+pub fn compile(model: &Path, to: &Path, weights: WeightsMode) {
     let model = hipc_models::load(model).unwrap();
     let options = Options { ctx: Some(CTX), ..Options::default() };
     let built: Vec<Built> = ["gfx1100", "gfx942"]

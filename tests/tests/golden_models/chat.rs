@@ -74,3 +74,55 @@ fn questions_are_answered_on_host() {
     assert_eq!(chosen[2].0, "What does `Vec::pop` do?");
     ask("host", &mut PlanEngine::new(compiled.host(Order::Ascending), false), &chosen);
 }
+
+/// Three turns with this chooser; the ids of each answer.
+fn talk(engine: &mut dyn Engine, mut chooser: Chooser, tokens: usize) -> Vec<Vec<u32>> {
+    let data = hipc_models::load(demo_model()).unwrap().tokenizer.unwrap();
+    let (tokenizer, template) = (Tokenizer::new(&data).unwrap(), ChatTemplate::of(&data).unwrap().unwrap());
+    let mut conversation = Conversation::new(template, None);
+    engine.truncate(0);
+    let mut turn = |question: &str, max_tokens, stop: &[String]| {
+        let limits = Limits { max_tokens, stop, interrupted: &AtomicBool::new(false) };
+        conversation.ask(question, engine, &tokenizer, &mut chooser, limits, &mut |_| Ok(())).unwrap()
+    };
+    // Ended by a limit, by a stop string or the model, and by a limit of a single token.
+    let turns = [
+        turn("What does `Vec::pop` do?", tokens, &[]),
+        turn("And `Vec::push`?", tokens, &["a".to_owned()]),
+        turn("Why?", 1, &[]),
+    ];
+    turns.map(|summary| summary.ids).into()
+}
+
+/// The same seed gives the same text, whether the device draws or the sampler does from the device's logits.
+fn draws_are_the_samplers(device: &str, mut engine: impl Engine, seeds: u64, tokens: usize) {
+    // The model is sure of itself: what is to differ must be hot, and keep what is unlikely.
+    let warm = SamplerParams { temperature: 0.9, ..SamplerParams::default() };
+    let hot = SamplerParams { temperature: 4.0, top_p: 1.0, min_p: 0.0, ..warm };
+    let mut texts = std::collections::BTreeSet::new();
+    for seed in 0..seeds {
+        for params in [
+            SamplerParams { seed, ..warm },
+            SamplerParams { seed, ..hot },
+            SamplerParams { seed, repeat_penalty: 1.4, repeat_last_n: 12, top_p: 0.999, ..hot },
+            SamplerParams { seed, top_k: 5, min_p: 1e-6, ..hot },
+            SamplerParams { repeat_penalty: 1.3, ..SamplerParams::greedy() },
+            SamplerParams::greedy(),
+            // Not for devices.
+            SamplerParams { seed, top_k: 0, ..warm },
+        ] {
+            let by_device = talk(&mut engine, Chooser::new(params).unwrap(), tokens);
+            let by_host = talk(&mut engine, Chooser::new(params).unwrap().on_host(), tokens);
+            assert_eq!(by_device, by_host, "{device}: {params:?}");
+            texts.insert(by_device);
+        }
+    }
+    assert!(texts.len() >= 4, "{device}: {texts:?}");
+}
+
+#[test]
+fn the_device_draws_what_the_sampler_draws() {
+    let compiled = compile(&demo_model(), "gfx1100", CTX, KvType::F16);
+    draws_are_the_samplers("cpu", PlanEngine::new(compiled.cpu(), false), 2, 24);
+    draws_are_the_samplers("host", PlanEngine::new(compiled.host(Order::Ascending), false), 1, 5);
+}

@@ -1,0 +1,53 @@
+//! Whatever backend was loaded.
+
+use super::{Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording};
+use hipc_ir::plan::{Buffer, Plan};
+use std::ops::Range;
+
+impl Backend for Box<dyn Backend> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+    fn write(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        (**self).write(buffer, offset, bytes)
+    }
+    fn read(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        (**self).read(buffer, offset, bytes)
+    }
+    fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError> {
+        (**self).run(program, range)
+    }
+    fn record(&mut self, program: usize, range: Range<usize>, repeat: u32) -> Result<Recording, DeviceError> {
+        (**self).record(program, range, repeat)
+    }
+    fn record_launches(&mut self, program: usize, launches: &[usize], repeat: u32) -> Result<Recording, DeviceError> {
+        (**self).record_launches(program, launches, repeat)
+    }
+    fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError> {
+        (**self).replay(recording)
+    }
+    fn mark(&mut self) -> Result<Mark, DeviceError> {
+        (**self).mark()
+    }
+    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {
+        (**self).wait(mark)
+    }
+    fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
+        (**self).elapsed(from, to)
+    }
+    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        (**self).peek(buffer, offset, bytes)
+    }
+    fn memory_use(&self) -> Result<MemoryUse, DeviceError> {
+        (**self).memory_use()
+    }
+    fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError> {
+        (**self).read_memory(bytes, times)
+    }
+    fn works_ahead(&self) -> bool {
+        (**self).works_ahead()
+    }
+    fn plan(&self) -> &Plan {
+        (**self).plan()
+    }
+}
