@@ -234,7 +234,13 @@ fn gemv(gemv: &Gemv, op: &FusedOp, tokens: u32, target: &Target) -> Result<Geome
     candidates.sort_by_key(|g| {
         let threads = (g.waves * g.wave).abs_diff(256);
         let rows = g.rows_per_wave.abs_diff(rows_per_wave(dtype));
-        (tokens == 1 && !cost::gemv::runs_ahead(g, target), rows, cost::gemv::chunks(dtype, gemv.k, g), threads, g.tile.abs_diff(32))
+        (
+            tokens == 1 && !cost::gemv::runs_ahead(g, target),
+            rows,
+            cost::gemv::chunks(dtype, gemv.k, g),
+            threads,
+            g.tile.abs_diff(32),
+        )
     });
     let (mut best, mut refusal): (Option<(u64, Geometry)>, _) = (None, "there are no tiles".to_owned());
     for geometry in candidates {
@@ -267,7 +273,17 @@ fn candidates(gemv: &Gemv, tokens: u32, target: &Target) -> Vec<Geometry> {
                     let idle = k_waves > 1 && pieces.div_ceil(wave * k_waves) * wave * k_waves * 4 > 5 * pieces;
                     if rows.is_multiple_of(at_once) && !idle && waves * wave <= Target::MAX_WORKGROUP_SIZE {
                         let row_steps = rows / at_once;
-                        list.push(Geometry { wave, waves, rows_per_wave, k_waves, row_steps, tile, tokens, splits: 1, parts_in: 0 });
+                        list.push(Geometry {
+                            wave,
+                            waves,
+                            rows_per_wave,
+                            k_waves,
+                            row_steps,
+                            tile,
+                            tokens,
+                            splits: 1,
+                            parts_in: 0,
+                        });
                     }
                 }
             }

@@ -73,7 +73,15 @@ impl Model {
     pub fn with_request<T>(&self, target: &str, f: impl FnOnce(&Request) -> T) -> T {
         let target = crate::target::Target::parse(target).unwrap();
         let programs = [(&self.decode, 1), (&self.prompt, 64)];
-        f(&Request { graph: &self.graph, model: &self.info, ctx: self.ctx, kv: KvType::F16, programs: &programs, target, tuning: &Tuning::NONE })
+        f(&Request {
+            graph: &self.graph,
+            model: &self.info,
+            ctx: self.ctx,
+            kv: KvType::F16,
+            programs: &programs,
+            target,
+            tuning: &Tuning::NONE,
+        })
     }
 
     pub fn plan(&self, target: &str) -> hipc_ir::plan::Plan {

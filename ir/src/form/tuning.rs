@@ -79,9 +79,7 @@ impl TuningFile {
         let templates = lines.take(|c| c.expect("templates").and_then(|()| hash(c)))?;
         let model = lines.take(|c| c.expect("model").and_then(|()| c.quoted()))?;
         let gb_per_s = match lines.peek() {
-            Some(line) if line.starts_with("gb_per_s") => {
-                Some(lines.take(|c| c.expect("gb_per_s").and_then(|()| c.number()))?)
-            }
+            Some(line) if line.starts_with("gb_per_s") => Some(lines.take(|c| c.expect("gb_per_s").and_then(|()| c.number()))?),
             _ => None,
         };
         let made = Made { date, device, driver, hipc, templates, model, gb_per_s };
@@ -134,8 +132,17 @@ mod tests {
             model: "llama".into(),
             gb_per_s: Some(812),
         };
-        let geometry =
-            Geometry { wave: 32, waves: 8, rows_per_wave: 2, k_waves: 2, row_steps: 1, tile: 8, tokens: 1, splits: 1, parts_in: 0 };
+        let geometry = Geometry {
+            wave: 32,
+            waves: 8,
+            rows_per_wave: 2,
+            k_waves: 2,
+            row_steps: 1,
+            tile: 8,
+            tokens: 1,
+            splits: 1,
+            parts_in: 0,
+        };
         let times = Times { ns: 5123, before_ns: 6001, predicted_ns: 4900 };
         let entry = |rows| Entry { target: "gfx1100".into(), label: "o".into(), times, geometry, op: op(rows) };
         TuningFile { made, entries: vec![entry(4096), entry(2048)] }

@@ -38,6 +38,8 @@ pub enum Command {
     Bench(Bench),
     /// Measure every kernel of a decode step by itself
     Profile(Profile),
+    /// Measure other geometries of a model's launches and write the best to a tuning file
+    Tune(Tune),
     /// Show what this machine can do and how to mend what it cannot
     Doctor(Doctor),
 }
@@ -193,10 +195,12 @@ pub enum Choice {
 
 /// Arguments of `hipfire-run bench`.
 #[derive(Debug, Args)]
-#[command(after_help = "A token's time includes its choice. Beyond depth 0 positions are skipped, not computed: the cache then holds \
+#[command(
+    after_help = "A token's time includes its choice. Beyond depth 0 positions are skipped, not computed: the cache then holds \
 whatever was there, which takes as long to read. The bandwidth is that of a kernel of ours that only reads, in the same run. Exit code \
 1: the device holds 2 % more or less than the plan says.\n\nExamples:\n  hipfire-run bench plan.bin\n  \
-hipfire-run bench plan.bin --depth 0,4096 -n 256 --json\n  hipfire-run bench plan.bin --synthetic       without the model file")]
+hipfire-run bench plan.bin --depth 0,4096 -n 256 --json\n  hipfire-run bench plan.bin --synthetic       without the model file"
+)]
 pub struct Bench {
     /// Common.
     #[command(flatten)]
@@ -217,9 +221,11 @@ pub struct Bench {
 
 /// Arguments of `hipfire-run profile`.
 #[derive(Debug, Args)]
-#[command(after_help = "All launches of a kernel are timed one after the other, over all layers, by the device's clock. Predictions \
+#[command(
+    after_help = "All launches of a kernel are timed one after the other, over all layers, by the device's clock. Predictions \
 are those of the compiler for its reference card, with 512 positions in the cache.\n\nExamples:\n  hipfire-run profile plan.bin\n  \
-hipfire-run profile plan.bin --depth 4096 --json\n  hipfire-run profile plan.bin --synthetic     without the model file")]
+hipfire-run profile plan.bin --depth 4096 --json\n  hipfire-run profile plan.bin --synthetic     without the model file"
+)]
 pub struct Profile {
     /// Common.
     #[command(flatten)]
@@ -227,6 +233,37 @@ pub struct Profile {
     /// Positions in the cache before the step; they are skipped, not computed
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub depth: u32,
+}
+
+/// Arguments of `hipfire-run tune`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The bundle must have been made with hipc compile --alternatives; weights aren't needed. Every geometry must compute the \
+same as the plan's, or the command ends with exit code 1. Weights and caches are read from other places at every launch, as a model does.\n\n\
+Examples:\n  hipc compile model.gguf --arch gfx1100 --alternatives -o tune.bin\n  hipfire-run tune tune.bin --device hip:0 -o card.tune\n  \
+hipc compile model.gguf --arch gfx1100 --tune card.tune"
+)]
+pub struct Tune {
+    /// The bundle
+    pub bundle: PathBuf,
+    /// What executes: auto, hip:N (the N-th AMD GPU), for tests host and cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceName,
+    /// Where the tuning file is written
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Labels of the launches to measure, with commas [default: all]
+    #[arg(long, value_name = "LABEL,…", value_delimiter = ',')]
+    pub launches: Vec<String>,
+    /// Memory in MiB that weights and caches rotate through, three times the largest cache or more [default: 512]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub span: Option<u64>,
+    /// Times that every geometry is measured; the median counts [default: 7]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub repeat: Option<u32>,
+    /// Print one JSON object, with every geometry measured
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `hipfire-run doctor`.
