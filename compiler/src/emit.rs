@@ -41,7 +41,7 @@ pub fn emit_unit(model: &str, target: &Target, kernels: &PrimaryMap<Kernel, Kern
 /// In every unit, so that any card can be measured with what runs on it; no part of the plan.
 const READ: &str = "\
 // reads a span of memory and nothing else, for hipfire-run bench
-extern \"C\" __global__ __launch_bounds__(256) void hipc_read_span(const u32x4* from, const Span* span, u32* seen) {
+extern \"C\" __global__ __launch_bounds__(256) void hipc_read_span(const u32x4* from, const ReadSpan* span, u32* seen) {
   read_span(from, span, seen);
 }";
 

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use hipc_ir::dtype::{DType, KvType, Layout, Q8Layout};
-use hipc_ir::fused::{Access, FusedOp, Param, Role, Shape};
+use hipc_ir::fused::{Access, Choose, FusedOp, Param, Role, Shape};
 use hipc_ir::plan::{KernelSpec, SamplingState, StepState};
 use hipc_reference::blocks::{quantize, split_row};
 use hipc_reference::launch::{Finding, check};
@@ -53,7 +53,20 @@ impl Case {
     pub fn random(spec: &KernelSpec, tokens: u32, ctx: u32, seed: u64) -> Self {
         let mut random = Random(seed);
         let make = |p: &Param| operand(spec, p, tokens, ctx, &mut random);
-        Self { spec: spec.clone(), tokens, operands: spec.op.params().iter().map(make).collect() }
+        let mut operands: Vec<Vec<u8>> = spec.op.params().iter().map(make).collect();
+        if let FusedOp::Choose(Choose { n, partials: true, .. }) = spec.op {
+            // A choice relies on partials that are its logits'.
+            let place = |role| spec.op.params().iter().position(|p| p.role == role);
+            if let (Some(partials), Some(logits)) = (place(Role::Partials), place(Role::Logits)) {
+                let rows = operands[logits].as_chunks::<4>().0.chunks_exact(n as usize);
+                let best = |row: &[[u8; 4]]| {
+                    let row: Vec<f32> = row.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                    best_of_tiles(&row, spec.geometry.tile as usize)
+                };
+                operands[partials] = rows.flat_map(best).collect();
+            }
+        }
+        Self { spec: spec.clone(), tokens, operands }
     }
 
     /// Where the state stands among the operands, and the same operands with this state.
@@ -124,6 +137,19 @@ impl<'d> Loaded<'d> {
     }
 }
 
+/// Arg-max partials of a row of logits: the largest of each tile and where it is, the first among equals.
+pub fn best_of_tiles(row: &[f32], tile: usize) -> Vec<u8> {
+    let best = |(t, values): (usize, &[f32])| {
+        let start = (f32::NEG_INFINITY, i32::MAX);
+        let (value, index) = (0..).zip(values).fold(start, |best, (i, &v)| {
+            let index = (t * tile) as i32 + i;
+            if v > best.0 || (v == best.0 && index < best.1) { (v, index) } else { best }
+        });
+        [value.to_le_bytes(), index.to_le_bytes()].concat()
+    };
+    row.chunks(tile).enumerate().flat_map(best).collect()
+}
+
 fn bytes_of(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     values.into_iter().flat_map(f32::to_le_bytes).collect()
 }
@@ -135,7 +161,11 @@ fn operand(spec: &KernelSpec, p: &Param, tokens: u32, ctx: u32, random: &mut Ran
     let only_written = p.access == Access::Write;
     match p.shape {
         Shape::State => vec![0; StepState::BYTES as usize],
-        Shape::Sampling => vec![0; SamplingState::BYTES as usize],
+        Shape::Sampling => {
+            let how =
+                SamplingState { temperature: 0.9, top_k: 20, top_p: 0.9, min_p: 0.01, repeat_penalty: 1.2, repeat_last_n: 9 };
+            how.to_bytes().to_vec()
+        }
         Shape::Draws => (0..=ctx).flat_map(|_| f64::from(random.unit()).to_le_bytes()).collect(),
         Shape::Tokens | Shape::Outbox => {
             let vocab = if let FusedOp::Embed(e) = &spec.op { e.vocab } else { 1 << 15 };
