@@ -14,4 +14,5 @@ pub mod profile;
 pub mod synthetic;
 pub mod tables;
 pub mod text;
+pub mod tune;
 pub mod units;
