@@ -178,9 +178,10 @@ fn finish_unit(finish: Finish) -> u32 {
     }
 }
 
+/// One unit per workgroup: with as many partial sums as the projections of a layer leave, the first layer has the kernels of the others.
 fn embed(e: &Embed, target: &Target) -> Geometry {
     let unit = lcm(finish_unit(e.finish), 32);
-    element_wise(e.n, unit, target)
+    plain(unit.div_ceil(32), unit.min(e.n), target)
 }
 
 fn row(r: &Row, target: &Target) -> Geometry {
