@@ -75,7 +75,7 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
     } else if report.failure().is_some() {
         Some("a launch is wrong".into())
     } else {
-        whole(&mut *backend, &weights, &mut report, &mut |what| bar.set_message(what.to_owned()))?
+        whole(&mut *backend, &weights, &mut report, options.limit, &mut |what| bar.set_message(what.to_owned()))?
     };
     bar.finish_and_clear();
     let manifest = bundle.manifest();
@@ -139,6 +139,7 @@ fn whole(
     backend: &mut dyn Backend,
     weights: &Arc<dyn WeightSource + Send>,
     report: &mut Report,
+    limit: Duration,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Option<String>, CliError> {
     let mut cpu = match CpuBackend::new(backend.plan().clone(), weights.clone()) {
@@ -146,7 +147,7 @@ fn whole(
         Err(error @ DeviceError::OutOfMemory { .. }) => return Ok(Some(format!("cpu has too little memory ({error})"))),
         Err(error) => return Err(error.into()),
     };
-    report.chain = chain(backend, &mut cpu, report.seed, tell)?;
+    report.chain = chain(backend, &mut cpu, report.seed, limit, tell)?;
     Ok(report.chain.is_none().then(|| "the plan has no decode program".into()))
 }
 
@@ -211,8 +212,20 @@ fn steps(c: &ChainRow) -> String {
     )
 }
 
-const HEADER: [&str; 12] =
-    ["launch", "program", "label", "shape", "layer", "stands for", "cases", "rows", "worst NMSE", "of bound", "scale error", "ties"];
+const HEADER: [&str; 12] = [
+    "launch",
+    "program",
+    "label",
+    "shape",
+    "layer",
+    "stands for",
+    "cases",
+    "rows",
+    "worst NMSE",
+    "of bound",
+    "scale error",
+    "ties",
+];
 
 fn cells(row: &Row) -> Vec<String> {
     let of = |part: String, whole: String| if part == whole { part } else { format!("{part} of {whole}") };
@@ -262,11 +275,15 @@ fn summary(report: &Report, seconds: f64) -> String {
 fn on_screen(about: &About, report: &Report) -> String {
     let mut out = heading(about, report);
     out.push('\n');
-    let plain = table(&[&HEADER[..], &["result"]].concat(), 4, report.rows.iter().map(|row| {
-        let mut cells = cells(row);
-        cells.push(if row.failure.is_some() { "WRONG".into() } else { "pass".into() });
-        cells
-    }));
+    let plain = table(
+        &[&HEADER[..], &["result"]].concat(),
+        4,
+        report.rows.iter().map(|row| {
+            let mut cells = cells(row);
+            cells.push(if row.failure.is_some() { "WRONG".into() } else { "pass".into() });
+            cells
+        }),
+    );
     // Coloured behind the layout, so that it doesn't count.
     for (i, line) in plain.lines().enumerate() {
         let painted = match (i, line.strip_suffix("WRONG"), line.strip_suffix("pass")) {
@@ -336,7 +353,10 @@ fn markdown(about: &About, report: &Report, args: &Verify) -> String {
     ] {
         let _ = writeln!(out, "- {what}: {text}");
     }
-    let _ = writeln!(out, "\n## Launches\n\nEach by itself, on inputs at random, against the reference on the same inputs; every case ran twice.\n");
+    let _ = writeln!(
+        out,
+        "\n## Launches\n\nEach by itself, on inputs at random, against the reference on the same inputs; every case ran twice.\n"
+    );
     let _ = writeln!(out, "| {} | result |\n|{}", HEADER.join(" | "), "---|".repeat(HEADER.len() + 1));
     for row in &report.rows {
         let _ = writeln!(out, "| {} | {} |", cells(row).join(" | "), if row.failure.is_some() { "**wrong**" } else { "pass" });

@@ -11,6 +11,7 @@ use super::report::ChainRow;
 use crate::device::{Backend, DeviceError};
 use hipc_ir::fused::{FusedOp, ProgramKind, Role, Shape};
 use hipc_ir::plan::{Plan, Program, SamplingState, StepState};
+use std::time::{Duration, Instant};
 
 /// Tokens of the sequence.
 const STEPS: u32 = 6;
@@ -19,11 +20,18 @@ const MOVED: u64 = 4;
 /// Noise that needs no reason.
 const FLOOR: f64 = 3e-6;
 
-/// Runs the steps on both; `None` if the plan has no decode program.
+/// Runs the steps on both; `None` if the plan has no decode program. Where `limit` has passed, `cpu` moves its embedding no further time.
 ///
 /// # Errors
 /// The devices'.
-pub fn chain(device: &mut dyn Backend, cpu: &mut dyn Backend, seed: u64, tell: &mut dyn FnMut(&str)) -> Result<Option<ChainRow>, DeviceError> {
+pub fn chain(
+    device: &mut dyn Backend,
+    cpu: &mut dyn Backend,
+    seed: u64,
+    limit: Duration,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Option<ChainRow>, DeviceError> {
+    let start = Instant::now();
     let plan = device.plan().clone();
     let Some(number) = plan.programs.iter().position(|p| p.kind == ProgramKind::Decode) else { return Ok(None) };
     let steps = STEPS.min(plan.ctx);
@@ -39,7 +47,7 @@ pub fn chain(device: &mut dyn Backend, cpu: &mut dyn Backend, seed: u64, tell: &
     run.prepare(cpu, &plan)?;
     let (reference, _) = run.all(cpu, &mut |backend, launches| backend.run(number, launches))?;
     let mut sensitivity = 0f64;
-    for i in 0..MOVED {
+    for i in (0..MOVED).filter(|i| *i == 0 || start.elapsed() < limit) {
         tell("and with a moved embedding");
         let mut random = Random::fork(seed, 0x3071 + i);
         let (moved, _) = run.all(cpu, &mut |backend, launches| run_moved(backend, number, launches, &mut random))?;
@@ -124,7 +132,7 @@ impl Run {
     }
 }
 
-/// Launches one after the other; behind the embedding, its values are moved by ± 2⁻²⁴.
+/// Launches one after the other; behind the embedding, its values are moved by ± 2⁻²³.
 fn run_moved(
     backend: &mut dyn Backend,
     number: usize,
