@@ -59,13 +59,15 @@ def run(command, env=None, timeout=1800):
 
 
 def read_json(text, what):
-    """The first JSON value in a tool's output (some print other lines around it)."""
+    """The first JSON object, or list of objects, in a tool's output (some print other lines around it)."""
     for start, c in enumerate(text):
         if c in "[{":
             try:
-                return json.JSONDecoder().raw_decode(text[start:])[0]
+                value = json.JSONDecoder().raw_decode(text[start:])[0]
             except ValueError:
                 continue
+            if isinstance(value, dict) or (value and all(isinstance(item, dict) for item in value)):
+                return value
     raise Failed(3, f"{what} printed no JSON:\n{text[-500:]}")
 
 

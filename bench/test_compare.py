@@ -93,7 +93,7 @@ class Logits(unittest.TestCase):
 
 class Json(unittest.TestCase):
     def test_lines_around_it(self):
-        self.assertEqual(compare.read_json('[x] hello {\n[{"a": 1}]\nbye', "it"), [{"a": 1}])
+        self.assertEqual(compare.read_json('[x] hello [7] {\n[{"a": 1}]\nbye', "it"), [{"a": 1}])
         with self.assertRaises(compare.Failed):
             compare.read_json("nothing", "it")
 

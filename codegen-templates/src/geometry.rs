@@ -24,6 +24,9 @@ use hipc_ir::plan::{Geometry, KernelSpec};
 /// LDS that a workgroup can have on every target.
 const LDS: u64 = 64 << 10;
 
+/// LDS of a choice that draws (`DrawMemory`), rounded up.
+const DRAW_LDS: u64 = 46 << 10;
+
 macro_rules! require {
     ($condition:expr, $($message:tt)*) => {
         if !$condition {
@@ -62,7 +65,7 @@ pub fn check_geometry(spec: &KernelSpec) -> Result<(), String> {
         }
         FusedOp::Choose(a) => {
             require!(!a.partials || g.parts_in > 0, "partials are read, but there are none");
-            8 * u64::from(g.waves)
+            8 * u64::from(g.waves) + DRAW_LDS
         }
     };
     require!(lds <= LDS, "{lds} bytes of LDS are more than {LDS}");

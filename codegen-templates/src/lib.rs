@@ -30,6 +30,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("hipc/reduce.h", include_str!("../include/hipc/reduce.h")),
     ("hipc/rope.h", include_str!("../include/hipc/rope.h")),
     ("hipc/row.h", include_str!("../include/hipc/row.h")),
+    ("hipc/sample.h", include_str!("../include/hipc/sample.h")),
     ("hipc/target.h", include_str!("../include/hipc/target.h")),
     ("hipc/vec.h", include_str!("../include/hipc/vec.h")),
 ];

@@ -8,11 +8,15 @@
 //! - *arithmetic*: operations / what the CUs can do with the instruction at hand.
 //! - *latency*: rounds of workgroups times the time of one, which is a chain of dependent loads. It is what small
 //!   matrices and bad geometries lose to.
+//!
+//! GEMVs, which are nearly all of a step, have a formula of their own: see [`gemv`].
+
+pub mod gemv;
 
 use crate::layout;
-use crate::target::{Card, Dot4, Target};
+use crate::target::{Card, Target};
 use hipc_ir::dtype::Q8Layout;
-use hipc_ir::fused::{Access, FusedOp, Gemv, Input, Param, Role, Segment, Shape, Tail};
+use hipc_ir::fused::{Access, FusedOp, Param, Role, Segment, Shape};
 use hipc_ir::plan::{Cost, Geometry, KernelSpec, SamplingState};
 
 /// Positions at which attention is reckoned (fewer if the context is shorter).
@@ -32,10 +36,8 @@ const IMPERFECT_OVERLAP: f64 = 0.1;
 const WORKGROUPS_PER_NS: f64 = 2.0;
 /// Waves that a SIMD really holds with the registers of these kernels.
 const WAVES_PER_SIMD: f64 = 8.0;
-/// Lanes that a CU's vector units retire per clock.
-const LANES_PER_CLOCK: f64 = 64.0;
-/// Bytes of weights that a lane loads at once.
-const LANE_BYTES: u32 = 16;
+/// Lanes that a CU's vector units retire per nanosecond: 64 lanes at about 1.8 GHz on the reference card.
+const LANES_PER_NS: f64 = 64.0 * 1.8;
 
 /// Predicted cost of a kernel in a program of `tokens` tokens, all of them used, on the target's reference card; attention at
 /// [`COST_POS`].
@@ -148,13 +150,21 @@ fn flops(op: &FusedOp, tokens: u32) -> u64 {
 
 fn nanoseconds(kernel: &KernelSpec, tokens: u32, target: &Target, card: &Card, cost: &Cost) -> f64 {
     let memory = ((cost.read + cost.written) as f64 + lost(kernel, tokens, target)) / target.bytes_per_ns(card);
-    let lanes_per_ns = f64::from(card.cus) * LANES_PER_CLOCK * f64::from(card.mhz) / 1e3;
-    let arithmetic = cost.flops as f64 / (lanes_per_ns * ops_per_lane(&kernel.op, target));
+    if let FusedOp::Gemv(op) = &kernel.op {
+        return gemv::nanoseconds(kernel, op, tokens, target, card, memory);
+    }
+    let cus = f64::from(card.cus) * clock(target, card);
+    let arithmetic = cost.flops as f64 / (cus * LANES_PER_NS * 2.0);
     let [x, y, z] = kernel.grid(tokens);
     let workgroups = f64::from(x) * f64::from(y) * f64::from(z);
     let latency = (workgroups / resident_on(&kernel.geometry, target, card)).max(1.0) * workgroup_ns(kernel);
     let (most, sum) = (memory.max(arithmetic).max(latency), memory + arithmetic + latency);
     target.launch_ns + most + IMPERFECT_OVERLAP * (sum - most) + workgroups / WORKGROUPS_PER_NS
+}
+
+/// A card's clock over that of the reference card, for which the constants are.
+fn clock(target: &Target, card: &Card) -> f64 {
+    f64::from(card.mhz) / f64::from(target.reference_card().mhz)
 }
 
 /// Workgroups that the target's reference card holds at once; at least one.
@@ -167,36 +177,13 @@ fn resident_on(geometry: &Geometry, target: &Target, card: &Card) -> f64 {
     (simds * WAVES_PER_SIMD / f64::from(geometry.waves)).floor().max(1.0)
 }
 
-/// Operations that one lane does per instruction.
-fn ops_per_lane(op: &FusedOp, target: &Target) -> f64 {
-    match op {
-        FusedOp::Gemv(Gemv { input: Input::Q8, .. }) if target.dot4 != Dot4::MulAdd => 8.0,
-        _ => 2.0,
-    }
-}
-
 /// One workgroup's chain of dependent loads and barriers.
 fn workgroup_ns(kernel: &KernelSpec) -> f64 {
     let g = &kernel.geometry;
     let chain = |loads: f64| LOAD_NS + (loads - 1.0).max(0.0) * NEXT_LOAD_NS;
     match &kernel.op {
-        FusedOp::Gemv(op) => {
-            let chunks = op.segments.iter().map(|s| {
-                let block = s.dtype;
-                let values = g.wave * LANE_BYTES * block.block_len() / block.block_bytes();
-                op.k.div_ceil(values.max(1) * g.k_waves)
-            });
-            let steps = f64::from(g.row_steps);
-            let rows = chain(steps * f64::from(chunks.max().unwrap_or(1)));
-            let norm = if op.deferred.is_some() { BARRIER_NS } else { 0.0 };
-            let split = if g.k_waves > 1 { steps * BARRIER_NS } else { 0.0 };
-            let finish = match &op.tail {
-                Tail::Vector { finish, .. } if finish.q8 || finish.ssq => BARRIER_NS,
-                Tail::Head => BARRIER_NS,
-                _ => 0.0,
-            };
-            rows + norm + split + finish
-        }
+        // Has a formula of its own.
+        FusedOp::Gemv(_) => 0.0,
         FusedOp::Attend(a) => {
             let positions = a.cache.ctx.min(COST_POS).div_ceil(g.splits);
             let prologue = if a.prologue.is_some() { LOAD_NS + BARRIER_NS } else { 0.0 };

@@ -41,7 +41,7 @@ pub fn emit_unit(model: &str, target: &Target, kernels: &PrimaryMap<Kernel, Kern
 /// In every unit, so that any card can be measured with what runs on it; no part of the plan.
 const READ: &str = "\
 // reads a span of memory and nothing else, for hipfire-run bench
-extern \"C\" __global__ __launch_bounds__(256) void hipc_read_span(const u32x4* from, const Span* span, u32* seen) {
+extern \"C\" __global__ __launch_bounds__(256) void hipc_read_span(const u32x4* from, const ReadSpan* span, u32* seen) {
   read_span(from, span, seen);
 }";
 
@@ -53,9 +53,7 @@ fn target_type(target: &Target) -> String {
         Dot4::Dp4a => "Dp4a",
         Dot4::MulAdd | Dot4::Host => "MulAdd",
     };
-    let lanes = target.simd.simds_per_pool * target.simd.wave_size;
-    let registers = (target.simd.vgprs_per_simd * lanes / Target::MAX_WORKGROUP_SIZE).min(target.max_vgprs);
-    format!("Target<{}, Dot::{dot}, {registers}>", target.simd.wave_size)
+    format!("Target<{}, Dot::{dot}, {}>", target.simd.wave_size, target.registers())
 }
 
 fn kernel(spec: &KernelSpec, instance: &Instance) -> String {

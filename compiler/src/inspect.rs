@@ -233,7 +233,17 @@ mod tests {
     fn the_cards_that_reports_are_about_are_known() {
         let known = |name: &str| crate::target::TARGETS.iter().flat_map(|t| t.cards).any(|c| c.name.ends_with(name));
         for name in [
-            "7900 XTX", "9070 XT", "7900 XT", "W7900", "6900 XT", "5700 XT", "(Strix Halo)", "MI210", "MI300X", "Radeon VII", "H200",
+            "7900 XTX",
+            "9070 XT",
+            "7900 XT",
+            "W7900",
+            "6900 XT",
+            "5700 XT",
+            "(Strix Halo)",
+            "MI210",
+            "MI300X",
+            "Radeon VII",
+            "H200",
         ] {
             assert!(known(name), "{name}");
         }

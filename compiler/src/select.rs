@@ -1,14 +1,14 @@
 //! Selection: a geometry for every launch, from the cost model and the target's row; kernels with equal meaning and
 //! geometry become one.
 //!
-//! Starting points are the measured winners for batch 1: 2 rows per wave (4 for Q6_K, 1 for Q8_0), 4 to 8 waves, K split over the
-//! waves of a workgroup until each has one chunk (not for Q4_K in GGUF's layout). What is left open (waves, K split,
-//! rows per workgroup) is searched by [`crate::cost`]. Nothing is run, so the result is the same on every machine.
+//! Of all ways to spread a GEMV the cheapest by [`crate::cost`] is taken; among those that are nearly equal, the one that is most like
+//! the measured winners for batch 1: 2 rows per wave (4 for Q6_K, 1 for Q8_0), 256 threads, K split over the waves of a workgroup until
+//! each has one chunk. Nothing is run, so the result is the same on every machine.
 
 use crate::cost;
 use crate::target::Target;
 use hipc_ir::PrimaryMap;
-use hipc_ir::dtype::{DType, Layout, Q8Layout};
+use hipc_ir::dtype::{DType, Q8Layout};
 use hipc_ir::fused::{
     Access, Attend, Combine, Embed, Finish, FusedGraph, FusedOp, Gemv, Heads, Operand, Row, RowExpr, SegmentOut, Shape, Slot,
     Tail,
@@ -211,56 +211,65 @@ fn rows_per_wave(dtype: DType) -> u32 {
     }
 }
 
-/// Values of a row that a lane takes at a time: 16 bytes of quants.
-fn piece(dtype: DType) -> u32 {
-    match dtype {
-        DType::Q4_0 | DType::Q4_K | DType::Q6_K => 32,
-        DType::Q8_0 => 16,
-        DType::F16 | DType::BF16 => 8,
-        DType::F32 => 4,
-    }
-}
-
-/// Waves of a GEMV workgroup: (those that split K, those that share rows). What won in isolation comes first.
-const WAVES: [(u32, u32); 12] = [(1, 4), (2, 2), (1, 8), (2, 4), (4, 2), (4, 1), (8, 1), (4, 4), (8, 2), (1, 2), (2, 1), (1, 1)];
-/// Threads of the largest GEMV workgroup: 16 waves of 32 lanes lost 5 to 13 % without a split of K, more were not tried.
+/// Waves of a GEMV workgroup that split K: K / 1024 or so of them have one chunk each, so that activations stay in registers.
+const K_WAVES: [u32; 8] = [1, 2, 3, 4, 7, 8, 14, 16];
+/// Threads of the largest GEMV workgroup. 1,024 lose: none of them has registers to run ahead of its loads.
 const MAX_THREADS: u32 = 512;
 /// A later candidate must be cheaper by this factor: the model isn't more exact than that.
-const WORTH: f64 = 0.98;
+const WORTH: f64 = 0.97;
 
-/// The cheapest of all candidates that the skeleton takes; the first of those that are nearly equal.
+/// The cheapest of all candidates that the skeleton takes; of those that are nearly equal the one that is most like what won for the type
+/// on a real device: its rows per wave, one chunk of K per wave, 256 threads, 32 rows.
 fn gemv(gemv: &Gemv, op: &FusedOp, tokens: u32, target: &Target) -> Result<Geometry, String> {
-    let wave = target.simd.wave_size;
-    let gated = matches!(gemv.tail, Tail::Vector { combine: Combine::Gated(_), .. });
-    // The segment of most bytes decides what is good for a wave.
     let widest = gemv.segments.iter().max_by_key(|s| u64::from(s.rows) * s.dtype.row_bytes(gemv.k).unwrap_or(0));
-    let preferred = widest.map_or(1, |s| rows_per_wave(s.dtype));
-    let splits_k = !gemv.segments.iter().any(|s| s.dtype == DType::Q4_K && s.layout == Layout::Gguf);
+    let dtype = widest.map_or(DType::F32, |s| s.dtype);
+    let mut candidates = candidates(gemv, tokens, target);
+    // With several tokens a row more costs as many registers as there are tokens.
+    let registers = |g: &Geometry| tokens == 1 || g.rows_per_wave <= rows_per_wave(dtype);
+    candidates.retain(|g| g.waves * g.wave <= MAX_THREADS && registers(g));
+    candidates.sort_by_key(|g| {
+        let threads = (g.waves * g.wave).abs_diff(256);
+        let rows = g.rows_per_wave.abs_diff(rows_per_wave(dtype));
+        (tokens == 1 && !cost::gemv::runs_ahead(g, target), rows, cost::gemv::chunks(dtype, gemv.k, g), threads, g.tile.abs_diff(32))
+    });
     let (mut best, mut refusal): (Option<(u64, Geometry)>, _) = (None, "there are no tiles".to_owned());
-    for tile in tiles(gemv) {
-        let rows = if gated { 2 * tile } else { tile };
-        // Fewer rows at a time only where a tile is too small for the preferred number.
-        let Some(rows_per_wave) = [preferred, 2, 1].into_iter().find(|&r| tile.is_multiple_of(r)) else { continue };
-        for (k_waves, row_waves) in WAVES {
-            let (waves, at_once) = (k_waves * row_waves, rows_per_wave * row_waves);
-            if !rows.is_multiple_of(at_once) || waves * wave > MAX_THREADS || (k_waves > 1 && !splits_k) {
-                continue;
-            }
-            let row_steps = rows / at_once;
-            let tokens_at_once = tokens.min(PROMPT_TOKENS);
-            let geometry =
-                Geometry { wave, waves, rows_per_wave, k_waves, row_steps, tile, tokens: tokens_at_once, splits: 1, parts_in: 0 };
-            let ns = cost::of(&candidate(op, geometry), tokens, target).ns;
-            if best.is_some_and(|(least, _)| ns as f64 >= WORTH * least as f64) {
-                continue;
-            }
-            match takes(op, geometry) {
-                Ok(geometry) => best = Some((ns, geometry)),
-                Err(reason) => refusal = reason,
-            }
+    for geometry in candidates {
+        let ns = cost::of(&candidate(op, geometry), tokens, target).ns;
+        if best.is_some_and(|(least, _)| ns as f64 >= WORTH * least as f64) {
+            continue;
+        }
+        match takes(op, geometry) {
+            Ok(geometry) => best = Some((ns, geometry)),
+            Err(reason) => refusal = reason,
         }
     }
     best.map(|(_, g)| g).ok_or(refusal)
+}
+
+/// Every way to spread a GEMV, but for those that leave many lanes without work.
+fn candidates(gemv: &Gemv, tokens: u32, target: &Target) -> Vec<Geometry> {
+    let wave = target.simd.wave_size;
+    let gated = matches!(gemv.tail, Tail::Vector { combine: Combine::Gated(_), .. });
+    let widest = gemv.segments.iter().max_by_key(|s| u64::from(s.rows) * s.dtype.row_bytes(gemv.k).unwrap_or(0));
+    let pieces = widest.map_or(1, |s| gemv.k / cost::gemv::piece(s.dtype));
+    let tokens = tokens.min(PROMPT_TOKENS);
+    let mut list = Vec::new();
+    for tile in tiles(gemv) {
+        let rows = if gated { 2 * tile } else { tile };
+        for rows_per_wave in [1, 2, 4] {
+            for k_waves in K_WAVES {
+                for row_waves in [1, 2, 4, 8, 16, 32] {
+                    let (waves, at_once) = (k_waves * row_waves, rows_per_wave * row_waves);
+                    let idle = k_waves > 1 && pieces.div_ceil(wave * k_waves) * wave * k_waves * 4 > 5 * pieces;
+                    if rows.is_multiple_of(at_once) && !idle && waves * wave <= Target::MAX_WORKGROUP_SIZE {
+                        let row_steps = rows / at_once;
+                        list.push(Geometry { wave, waves, rows_per_wave, k_waves, row_steps, tile, tokens, splits: 1, parts_in: 0 });
+                    }
+                }
+            }
+        }
+    }
+    list
 }
 
 /// Geometries of a launch that are worth measuring on a real device: all that its skeleton takes, but for those that leave lanes
@@ -282,28 +291,9 @@ pub fn alternatives(op: &FusedOp, label: &str, tokens: u32, target: &Target) -> 
             }
         }
     }
-    let FusedOp::Gemv(gemv) = op else { return Ok(list) };
-    let gated = matches!(gemv.tail, Tail::Vector { combine: Combine::Gated(_), .. });
-    let widest = gemv.segments.iter().max_by_key(|s| u64::from(s.rows) * s.dtype.row_bytes(gemv.k).unwrap_or(0));
-    let pieces = widest.map_or(1, |s| gemv.k / piece(s.dtype));
-    for tile in tiles(gemv) {
-        let rows = if gated { 2 * tile } else { tile };
-        for rows_per_wave in [1, 2, 4] {
-            for k_waves in [1, 2, 3, 4, 7, 8, 14, 16] {
-                for row_waves in [1, 2, 4, 8, 16, 32] {
-                    let (waves, at_once) = (k_waves * row_waves, rows_per_wave * row_waves);
-                    let idle = k_waves > 1 && pieces.div_ceil(wave * k_waves) * wave * k_waves * 4 > 5 * pieces;
-                    if !rows.is_multiple_of(at_once) || idle || waves * wave > Target::MAX_WORKGROUP_SIZE || waves < 2 {
-                        continue;
-                    }
-                    let row_steps = rows / at_once;
-                    let g = Geometry { wave, waves, rows_per_wave, k_waves, row_steps, tile, tokens: chosen.tokens, splits: 1, parts_in: 0 };
-                    if g != chosen && takes(op, g).is_ok() {
-                        list.push(g);
-                    }
-                }
-            }
-        }
+    if let FusedOp::Gemv(gemv) = op {
+        let others = candidates(gemv, tokens, target).into_iter().filter(|g| g.waves > 1 && *g != chosen);
+        list.extend(others.filter(|&g| takes(op, g).is_ok()));
     }
     Ok(list)
 }

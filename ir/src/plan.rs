@@ -89,13 +89,21 @@ impl SamplingState {
             repeat_last_n: u32::from_le_bytes(word(5)),
         }
     }
-    /// Whether a device whose plan draws from up to `most` candidates makes this choice; of others the host reads the logits.
-    pub fn is_for_device(&self, most: u32) -> bool {
-        self.temperature == 0.0 || (1..=most).contains(&self.top_k)
-    }
     /// Whether the choice is the plain arg-max.
     pub fn is_greedy(&self) -> bool {
-        self.temperature == 0.0 && (self.repeat_penalty == 1.0 || self.repeat_penalty == 0.0)
+        self.temperature == 0.0 && !self.penalises()
+    }
+    /// Whether a device whose plan draws from up to `most` candidates ([`Plan::most_candidates`]) makes this choice. For others
+    /// it finds the arg-max, and the host reads the logits.
+    pub fn is_for_device(&self, most: u32) -> bool {
+        self.is_greedy() || self.is_sampled(most)
+    }
+    /// Whether such a device makes more of it than the arg-max.
+    pub fn is_sampled(&self, most: u32) -> bool {
+        if self.temperature > 0.0 { (1..=most).contains(&self.top_k) } else { self.penalises() }
+    }
+    fn penalises(&self) -> bool {
+        self.repeat_penalty != 1.0 && self.repeat_penalty != 0.0
     }
 }
 

@@ -5,6 +5,7 @@ pub mod blocks;
 mod error;
 pub mod graph;
 pub mod launch;
+pub mod sampling;
 
 pub use error::EvalError;
 pub use graph::{ExactState, WeightAccess};

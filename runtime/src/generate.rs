@@ -3,7 +3,6 @@
 use crate::device::DeviceError;
 use crate::engine::{Choices, Engine, EngineError, Want};
 use crate::text::{Sampler, SamplerParams, StopMatcher, TextError, Tokenizer};
-use hipc_ir::plan::SamplingState;
 use serde::Serialize;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,18 +106,9 @@ impl Chooser {
         if self.on_host {
             return Ok(Place::Host);
         }
-        let p = self.sampler.params();
-        let word = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let sampling = SamplingState {
-            temperature: p.temperature,
-            top_k: word(p.top_k),
-            top_p: p.top_p,
-            min_p: p.min_p,
-            repeat_penalty: p.repeat_penalty,
-            repeat_last_n: word(p.repeat_last_n),
-        };
+        let sampling = self.sampler.params().state();
         let most = most.min((engine.ctx() + 1).saturating_sub(engine.pos() + feed.len()));
-        let draws = if p.temperature > 0.0 { self.sampler.draws(most) } else { Vec::new() };
+        let draws = if sampling.temperature > 0.0 { self.sampler.draws(most) } else { Vec::new() };
         let taken = engine.choose(feed, &Choices { sampling, draws: &draws, most })?;
         Ok(if taken { Place::Device } else { Place::Host })
     }

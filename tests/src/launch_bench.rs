@@ -7,7 +7,8 @@ use hipc_ir::plan::{KernelSpec, StepState};
 use hipc_reference::blocks::split_row;
 use hipc_reference::launch::{Finding, check, strayed};
 use hipfire_run::device::{DeviceError, DevicePtr, Driver, KernelLaunch};
-use hipfire_run::verify::inputs::{Random, Request, UNTOUCHED};
+pub use hipfire_run::verify::inputs::{Random, best_of_tiles};
+use hipfire_run::verify::inputs::{Request, SAMPLED, UNTOUCHED};
 
 /// A launch's kernel in a program of up to `tokens` tokens, with the bytes of its operands.
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ pub struct Case {
 impl Case {
     /// Random operands; `ctx` positions where the op itself names none.
     pub fn random(spec: &KernelSpec, tokens: u32, ctx: u32, seed: u64) -> Self {
-        let request = Request { spec, tokens, ctx, magnitude: 1.0, seed };
+        let request = Request { spec, tokens, ctx, magnitude: 1.0, sampling: SAMPLED, seed };
         let params = spec.op.params();
         let made = request.operands().into_iter().zip(&params).zip(1000..);
         let operands = made.map(|((made, p), i)| made.unwrap_or_else(|| fixed(p, ctx, &mut Random::fork(seed, i)))).collect();

@@ -381,11 +381,11 @@ fn architectures_lose_their_features_and_must_match_the_bundle() {
 #[test]
 fn too_little_memory_names_the_context_that_fits() {
     let Some(standin) = StandIn::new(&[]) else { return };
-    // 1024 positions take 36 bytes each (a table and the token list); the rest needs 3072 bytes.
-    standin.configure("", "gfx1100", 3072 + 36 * 600);
+    // 1024 positions take 44 bytes each (a table, the token list and the draws); the rest needs 3584 bytes.
+    standin.configure("", "gfx1100", 3584 + 44 * 600);
     let error = run(&standin, Placement::Planned).unwrap_err();
     let DeviceError::ContextTooLarge { ctx: 1024, fits, bytes, free, .. } = error else { panic!("{error}") };
-    assert!((512..=600).contains(&fits) && bytes > free && free == 3072 + 36 * 600, "{error}");
+    assert!((512..=600).contains(&fits) && bytes > free && free == 3584 + 44 * 600, "{error}");
     standin.configure("", "gfx1100", 1000);
     let error = run(&standin, Placement::Planned).unwrap_err();
     assert!(matches!(error, DeviceError::OutOfMemory { free: 1000, .. }), "{error}");

@@ -1,18 +1,9 @@
-// The choice of the next token for the tokens whose logits are wanted: the arg-max; the lowest index wins ties.
+// The choice of the next token for the tokens whose logits are wanted: the arg-max (the lowest index wins ties), or, for the last
+// one, a draw.
 #pragma once
-#include "reduce.h"
+#include "sample.h"
 
 namespace hipc {
-
-// How the next token is chosen; all zero is the arg-max.
-struct Sampling {
-  f32 temperature;
-  u32 top_k;
-  f32 top_p;
-  f32 min_p;
-  f32 repeat_penalty;
-  u32 repeat_last_n;
-};
 
 // Candidates of a token: the partials of the head launch, or the logits themselves.
 template <int Parts>
@@ -45,6 +36,9 @@ template <class Gpu, class W, class T, int Vocab, class From, class After>
 HIPC_DEVICE void choose(const State* state, From from, const f32* logits, i32* tokens, i32* ids, i32* outbox,
                         const Sampling* sampling, const f64* draws, After after) {
   const Chunk chunk = Chunk::of<1>(state, state->head_from);
+  const Sampling how = *sampling;
+  // Decided at once, so that it is loaded together with the state.
+  const bool drawn = uniform(opaque(how.wanted(Draw<Gpu, W::value, T::value, Vocab, From>::most)));
   if (chunk.empty<1>()) {
     barrier();
     if (thread_id() == 0) after(chunk);
@@ -52,16 +46,22 @@ HIPC_DEVICE void choose(const State* state, From from, const f32* logits, i32* t
   }
   constexpr int threads = W::value * Gpu::wave;
   HIPC_SHARED Best shared[W::value];
-  const u32 token = chunk.token(0);
-  Best best = Best::none();
-  for (u32 i = thread_id(); i < From::count; i += threads) best = Best::join(best, from.at(token, i));
-  best = reduce_workgroup<Best, Gpu, threads>(best, shared);
+  const u32 token = chunk.token(0), end = chunk.pos + chunk.n;
+  const bool last = token == chunk.n - 1;
+  i32 id;
+  if (last && drawn) {
+    id = draw<Gpu, W::value, T::value, Vocab>(from, logits, token, tokens, end, how, draws, shared);
+  } else {
+    Best best = Best::none();
+    for (u32 i = thread_id(); i < From::count; i += threads) best = Best::join(best, from.at(token, i));
+    best = reduce_workgroup<Best, Gpu, threads>(best, shared);
+    id = u32(best.index) < u32(Vocab) ? best.index : 0;  // nothing compares to a NaN
+  }
   if (thread_id() != 0) return;
-  const i32 id = u32(best.index) < u32(Vocab) ? best.index : 0;  // nothing compares to a NaN
   ids[token] = id;
-  if (token == chunk.n - 1) {
-    tokens[chunk.pos + chunk.n] = id;
-    outbox[chunk.pos + chunk.n] = id;
+  if (last) {
+    tokens[end] = id;
+    outbox[end] = id;
     after(chunk);
   }
 }

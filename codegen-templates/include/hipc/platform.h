@@ -18,7 +18,9 @@
 //   void release_device()               orders this thread's earlier writes before its later atomics, for the whole device
 //   void acquire_device()               orders this thread's earlier atomics before its later reads, for the whole device
 //   u32  atomic_add(u32* p, u32 v)      relaxed, device scope; returns the value before
+//   u32  shared_add(u32* p, u32 v)      the same for a p in LDS, among the workgroup's threads
 //   u32  opaque(u32 v)                  v, of which the compiler knows nothing
+//   f64  times(f64 a, f64 b)            a·b, rounded: never fused with an addition
 //   T    load_once<T, Align>(p)         a T from an address that is a multiple of Align; read once, so don't keep it in caches
 //   i32  dot4<Dot>(u32 a, u32 b, i32 c) c + Σ a_i·b_i over four signed bytes
 //   f32  pow2(f32 x), root(f32 x)       2^x and √x, to about 1 ulp
@@ -135,6 +137,14 @@ HIPC_DEVICE void acquire_device() { __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "ag
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) {
   return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
+HIPC_DEVICE u32 shared_add(u32* p, u32 v) {
+  return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP);
+}
+HIPC_DEVICE f64 times(f64 a, f64 b) {
+  f64 product = a * b;
+  asm("" : "+v"(product));
+  return product;
+}
 
 #if __has_builtin(__builtin_amdgcn_exp2f)
 HIPC_DEVICE f32 pow2(f32 x) { return __builtin_amdgcn_exp2f(x); }
@@ -170,6 +180,12 @@ HIPC_DEVICE u32 partner(u32 v) {
 HIPC_DEVICE void release_device() { __nvvm_membar_gl(); }
 HIPC_DEVICE void acquire_device() { __nvvm_membar_gl(); }
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) { return __nvvm_atom_add_gen_i(reinterpret_cast<i32*>(p), v); }
+HIPC_DEVICE u32 shared_add(u32* p, u32 v) { return __nvvm_atom_add_gen_i(reinterpret_cast<i32*>(p), v); }
+HIPC_DEVICE f64 times(f64 a, f64 b) {
+  f64 product;
+  asm("mul.rn.f64 %0, %1, %2;" : "=d"(product) : "d"(a), "d"(b));
+  return product;
+}
 HIPC_DEVICE f32 pow2(f32 x) { return __nvvm_ex2_approx_f(x); }
 HIPC_DEVICE f32 root(f32 x) { return __nvvm_sqrt_rn_f(x); }
 
@@ -193,6 +209,12 @@ HIPC_DEVICE u32 partner(u32 v) {
 HIPC_DEVICE void release_device() { __atomic_thread_fence(__ATOMIC_RELEASE); }
 HIPC_DEVICE void acquire_device() { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+HIPC_DEVICE u32 shared_add(u32* p, u32 v) { return atomic_add(p, v); }
+HIPC_DEVICE f64 times(f64 a, f64 b) {
+  f64 product = a * b;
+  asm("" : "+x"(product));
+  return product;
+}
 HIPC_DEVICE f32 pow2(f32 x) { return __builtin_exp2f(x); }
 HIPC_DEVICE f32 root(f32 x) { return __builtin_sqrtf(x); }
 

@@ -180,7 +180,9 @@ fn print_predictions(arch: &ArchReport) {
         [k.name.clone(), k.launches.to_string(), style::bytes(k.bytes)].into_iter().chain(us).collect()
     });
     say!("{}", style::table(&header, 1, rows));
-    note("predictions of the cost model from data sheets; nothing here was measured on these cards (hipfire-run profile measures)");
+    note(
+        "predictions of the cost model from data sheets; nothing here was measured on these cards (hipfire-run profile measures)",
+    );
 }
 
 fn print_memory(manifest: &Manifest) {

@@ -121,6 +121,17 @@ impl Target {
         TARGETS.iter().filter(|t| t.platform == Platform::Amd)
     }
 
+    /// Vector registers of a lane when a workgroup of [`Target::MAX_WORKGROUP_SIZE`] threads is to run.
+    pub fn registers(&self) -> u32 {
+        let lanes = self.simd.simds_per_pool * self.simd.wave_size;
+        (self.simd.vgprs_per_simd * lanes / Self::MAX_WORKGROUP_SIZE).min(self.max_vgprs)
+    }
+
+    /// Vector registers of a lane in a workgroup of so many waves; as the kernels reckon (`registers_for` of `target.h`).
+    pub fn registers_for(&self, waves: u32) -> u32 {
+        (self.registers() * Self::MAX_WORKGROUP_SIZE / (waves * self.simd.wave_size).max(1)).min(256)
+    }
+
     /// The card the cost model reckons with.
     pub fn reference_card(&self) -> &'static Card {
         &self.cards[0]

@@ -103,6 +103,10 @@ pub fn is_attend(op: &FusedOp) -> bool {
     matches!(op, FusedOp::Attend(_))
 }
 
+pub fn is_choose(op: &FusedOp) -> bool {
+    matches!(op, FusedOp::Choose(_))
+}
+
 pub fn with_deferred(op: &mut FusedOp, change: impl FnMut(&mut Deferred)) {
     let deferred = match op {
         FusedOp::Gemv(g) => g.deferred.as_mut(),

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
-/// What a plan leaves behind: results of each program, caches, and the token list.
+/// What a plan leaves behind: results of each program, caches, the token list, the outbox and the state.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome(Vec<(String, u64)>);
 
@@ -70,10 +70,11 @@ pub fn run(plan: &Plan) -> Option<Outcome> {
             left.push((format!("{:?} {:?} of {}", program.kind, decl.kind, program.tokens), content));
         }
     }
-    for decl in plan.buffers.values().filter(|d| matches!(d.kind, BufferKind::Cache(_) | BufferKind::Tokens)) {
+    let kept = |kind| matches!(kind, BufferKind::Cache(_) | BufferKind::Tokens | BufferKind::Outbox | BufferKind::State);
+    for decl in plan.buffers.values().filter(|d| kept(d.kind)) {
         let name = match decl.kind {
             BufferKind::Cache(c) => format!("{:?}", plan.caches.get(c)?),
-            _ => "tokens".into(),
+            kind => format!("{kind:?}"),
         };
         left.push((name, machine.read(decl.space, span(decl.offset, decl.bytes)?, None)?));
     }
@@ -125,7 +126,7 @@ impl Machine {
             }
             used.push((writes, decl.space, cells.clone()));
             // Of a cache that is appended to, only the new rows are a result; they don't depend on what is there.
-            let appends = param.access == Access::Update && matches!(param.shape, Shape::Cache(_) | Shape::Tokens);
+            let appends = param.access == Access::Update && matches!(param.shape, Shape::Cache(_) | Shape::Tokens | Shape::Outbox);
             let content = self.read(decl.space, cells.clone(), Some(&layout));
             match param.access {
                 Access::Read => inputs.push(content?),

@@ -266,6 +266,17 @@ pub const MUTATORS: &[(&str, Mutator)] = &[
             }
         });
     }),
+    ("state advanced or not", |p, r| {
+        op(p, r, is_choose, |op, _| {
+            if let FusedOp::Choose(c) = op {
+                c.advance = !c.advance
+            }
+        })
+    }),
+    ("values in a partial", |p, r| {
+        let tile = &mut kernel(p, r, is_choose).geometry.tile;
+        *tile = r.other(*tile);
+    }),
     ("prologue left out", |p, r| {
         op(p, r, is_attend, |op, _| {
             if let FusedOp::Attend(a) = op {
@@ -318,7 +329,7 @@ pub const MUTATORS: &[(&str, Mutator)] = &[
     }),
     ("another state or token list", |p, r| {
         let b = buffer(p, r, |_| true);
-        *if r.below(2) == 0 { &mut p.state } else { &mut p.tokens } = b;
+        **r.change(&mut [&mut p.state, &mut p.tokens, &mut p.outbox, &mut p.sampling, &mut p.draws]) = b;
     }),
     ("programs exchanged", |p, r| match r.below(3) {
         0 => p.programs.swap(0, 1),

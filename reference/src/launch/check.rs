@@ -3,8 +3,9 @@
 //! Bounds (noise is NMSE = Σ(x−ref)² / Σref²): vectors made of integer products 1e-10, other vectors 1e-7, copies 0. int8 blocks: scales
 //! within 1e-6 relative, all of an operand together and each by itself; a single one may be off by more where f32 can't do better with
 //! the block's largest value. A quant may differ by 1 only where the reference lies within 1e-3 of a tie. A value stored as f16 must be
-//! the rounding of one that is as near to the exact one. Arg-max equal, or the reference's gap below 1e-5. NaN where the reference has
-//! none, a touched byte outside of the results, or a counter that isn't zero again fails.
+//! the rounding of one that is as near to the exact one. Arg-max equal, or the reference's gap below 1e-5; a draw equal, or
+//! the reference's sum of probabilities within 1e-6 of the uniform number, or the edge of what it keeps within 1e-5 of another.
+//! NaN where the reference has none, a touched byte outside of the results, or a counter that isn't zero again fails.
 //!
 //! What f32 can do is computed with every value ([`super::tracked`]): the roundings on its way through the kernel's sums, each 2⁻²⁴ of
 //! Σ|terms|. No constant is chosen. Two sums need it: an attention score's, whose absolute error is the relative one of its weight, and
@@ -17,6 +18,7 @@ mod strayed;
 
 pub use strayed::strayed;
 
+use super::choose::Sampled;
 use super::{Arg, LaunchError, Witness, exec_exact};
 use hipc_ir::fused::{Access, FusedOp, Input, Param, Role, RowExpr, Shape};
 use hipc_ir::plan::{KernelSpec, StepState};
@@ -216,11 +218,32 @@ impl Comparison<'_> {
                 continue;
             }
             let place = param.role == Role::Ids || i == (self.state.pos + self.state.n) as usize;
+            if place
+                && token + 1 == n
+                && let Some(sampled) = self.sampled()
+            {
+                match sampled.is_near(a) {
+                    true => tally.ties += 1,
+                    false => tally.fail(|| format!("id {i} is {a}, the reference draws {e}")),
+                }
+                continue;
+            }
             match (self.score(token, e), self.score(token, a)) {
                 (Some(best), Some(other)) if place && (best - other).abs() < 1e-5 => tally.ties += 1,
                 _ => tally.fail(|| format!("id {i} is {a}, the reference has {e}")),
             }
         }
+    }
+
+    /// What the last token's choice is made from if it is more than the arg-max.
+    fn sampled(&self) -> Option<Sampled<'_>> {
+        let FusedOp::Choose(op) = &self.spec.op else { return None };
+        let operand = |role| self.params.iter().position(|p| p.role == role).map(|i| self.before[i]);
+        let (logits, tokens) = (operand(Role::Logits)?, operand(Role::Tokens)?);
+        let (n, end) = (op.n as usize, usize::try_from(self.state.pos + self.state.n).ok()?);
+        let last = bytemuck::try_cast_slice(logits).ok()?.get(n * (self.state.n - 1) as usize..)?.get(..n)?;
+        let tokens = bytemuck::try_cast_slice(tokens).ok()?;
+        Sampled::new(self.spec, last, tokens, end, operand(Role::Sampling)?, operand(Role::Draws)?)
     }
 
     /// The value by which an arg-max launch judged this id.

@@ -78,8 +78,9 @@ pub(super) fn joins(g: &Geometry, shared_by: usize, head_dim: usize, positions: 
     let sets = (shared_by..waves(g)).find(|n| waves(g).is_multiple_of(*n)).unwrap_or(waves(g));
     let (waves, splits) = (waves(g) / sets, g.splits.max(1) as usize);
     let each = 2 * turns(positions.div_ceil(splits), 2 * slots * waves) + 1;
-    // A slot: the product, then per position the old sum's factor and the addition. Joins of slots: a factor and an addition. Of waves
-    // and of workgroups: a factor (over the total, the second time) and the additions.
-    let sums = 1 + 2 * each + 2 * log2(slots) + 1 + waves as u32 + 2 + splits as u32;
-    Joins { hops: each + log2(slots) + 2, sums }
+    // A slot: the product, then per position the old sum's factor and the addition. Joins of slots: a factor and an addition. Of waves,
+    // all at once: a factor and the additions. Of workgroups, some at a time: a factor and an addition each. The quotient.
+    let splits = splits as u32;
+    let sums = 1 + 2 * each + 2 * log2(slots) + 1 + waves as u32 + 1 + 2 * splits + 1;
+    Joins { hops: each + log2(slots) + 1 + splits, sums }
 }

@@ -197,10 +197,12 @@ pub enum Choice {
 
 /// Arguments of `hipfire-run bench`.
 #[derive(Debug, Args)]
-#[command(after_help = "A token's time includes its choice. Beyond depth 0 positions are skipped, not computed: the cache then holds \
+#[command(
+    after_help = "A token's time includes its choice. Beyond depth 0 positions are skipped, not computed: the cache then holds \
 whatever was there, which takes as long to read. The bandwidth is that of a kernel of ours that only reads, in the same run. Exit code \
 1: the device holds 2 % more or less than the plan says.\n\nExamples:\n  hipfire-run bench plan.bin\n  \
-hipfire-run bench plan.bin --depth 0,4096 -n 256 --json\n  hipfire-run bench plan.bin --synthetic       without the model file")]
+hipfire-run bench plan.bin --depth 0,4096 -n 256 --json\n  hipfire-run bench plan.bin --synthetic       without the model file"
+)]
 pub struct Bench {
     /// Common.
     #[command(flatten)]
@@ -221,9 +223,11 @@ pub struct Bench {
 
 /// Arguments of `hipfire-run profile`.
 #[derive(Debug, Args)]
-#[command(after_help = "All launches of a kernel are timed one after the other, over all layers, by the device's clock. Predictions \
+#[command(
+    after_help = "All launches of a kernel are timed one after the other, over all layers, by the device's clock. Predictions \
 are those of the compiler for its reference card, with 512 positions in the cache.\n\nExamples:\n  hipfire-run profile plan.bin\n  \
-hipfire-run profile plan.bin --depth 4096 --json\n  hipfire-run profile plan.bin --synthetic     without the model file")]
+hipfire-run profile plan.bin --depth 4096 --json\n  hipfire-run profile plan.bin --synthetic     without the model file"
+)]
 pub struct Profile {
     /// Common.
     #[command(flatten)]

@@ -45,7 +45,17 @@ fn screen(about: &About, report: &Report) -> Result<String, CliError> {
         ]
     });
     let header = [
-        "kernel", "shape", "workgroups x waves x lanes", "launches", "us", "bytes", "GB/s", "of reads", "predicted", "error", "of step",
+        "kernel",
+        "shape",
+        "workgroups x waves x lanes",
+        "launches",
+        "us",
+        "bytes",
+        "GB/s",
+        "of reads",
+        "predicted",
+        "error",
+        "of step",
     ];
     out.push_str(&table(&header, 3, rows));
     writeln!(out, "\nsum {} us, {} of the step", rate(report.sum_us), percent(report.sum_over_step)).map_err(failed)?;

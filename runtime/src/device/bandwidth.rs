@@ -4,9 +4,9 @@ use super::{DeviceError, Driver, KernelLaunch};
 
 /// Name of the kernel in every unit.
 const KERNEL: &str = "hipc_read_span";
-/// `SpanThreads` of the header.
+/// `ReadThreads` of the header.
 const THREADS: u32 = 256;
-/// `SpanTile` of the header: bytes that a workgroup reads at a time.
+/// `ReadTile` of the header: bytes that a workgroup reads at a time.
 const TILE: u64 = 16 * 8 * THREADS as u64;
 /// Workgroups: more than any card holds at once, so that none waits for the last.
 const GROUPS: u32 = 4096;

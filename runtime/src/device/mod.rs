@@ -20,8 +20,8 @@ use hipc_ir::plan::{Buffer, Plan};
 use std::borrow::Cow;
 use std::ops::Range;
 
-pub(crate) use driver_backend::check_fits;
 pub use bandwidth::ReadTimes;
+pub(crate) use driver_backend::check_fits;
 pub use driver_backend::{DriverBackend, Placement, Progress};
 pub use gpu::GpuDevice;
 pub use record::{Graph, KernelLaunch, Mark, MemoryUse, Recording};

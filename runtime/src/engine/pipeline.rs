@@ -51,8 +51,7 @@ impl<B: Backend> PlanEngine<B> {
         self.pipeline = None;
         check_request(self, ids)?;
         let (plan, chunk) = (self.backend.plan(), self.chunk());
-        // The choose launch takes the likeliest token only, so far.
-        let for_device = choices.sampling.is_greedy();
+        let for_device = choices.sampling.is_for_device(plan.most_candidates());
         if self.trace || !for_device || choices.most == 0 || !(1..=chunk).contains(&ids.len()) {
             return Ok(false);
         }

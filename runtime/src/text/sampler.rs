@@ -1,18 +1,14 @@
-//! The next token from logits.
+//! The next token from logits: the parameters a person gives, the generator, and the memory of the repeat penalty. What is done
+//! with them is [`hipc_reference::sampling`], which the devices do as well.
 //!
-//! The stages are those of llama.cpp's default chain, in its order: repeat penalty, top-k, top-p, min-p, temperature, draw.
-//! So top-p and min-p look at the probabilities at temperature 1. A temperature of 0 takes the largest logit after the
-//! penalty (the smallest id among equals) and skips the rest.
-//!
-//! The same logits, parameters and seed give the same tokens on every machine: the generator is ChaCha12, sums run in a
-//! fixed order in f64, and the exponential is computed here with additions and multiplications alone, because the C
-//! library's differs in its last bit from machine to machine.
+//! The same logits, parameters and seed give the same tokens on every machine; the generator is ChaCha12.
 
 use super::error::TextError;
+use hipc_ir::plan::SamplingState;
+use hipc_reference::sampling::Chain;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use std::cmp::Ordering;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 /// How to pick a token. The default is llama.cpp's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +41,18 @@ impl SamplerParams {
         SamplerParams { temperature: 0.0, ..SamplerParams::default() }
     }
 
+    /// The parameters as a device takes them.
+    pub fn state(&self) -> SamplingState {
+        let count = |n| u32::try_from(n).unwrap_or(u32::MAX);
+        let &Self { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, .. } = self;
+        SamplingState { temperature, top_k: count(top_k), top_p, min_p, repeat_penalty, repeat_last_n: count(repeat_last_n) }
+    }
+
+    fn chain(&self) -> Chain {
+        let &Self { temperature, top_k, top_p, min_p, repeat_penalty, .. } = self;
+        Chain { temperature, top_k, top_p, min_p, repeat_penalty }
+    }
+
     fn check(&self) -> Result<(), TextError> {
         let unit = 0.0..=1.0;
         let rules = [
@@ -73,13 +81,6 @@ pub struct Sampler {
     recent: VecDeque<u32>,
 }
 
-/// A token that is still in the running.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    id: u32,
-    logit: f32,
-}
-
 impl Sampler {
     /// # Errors
     /// [`TextError::Parameter`] for a value out of its range.
@@ -103,14 +104,14 @@ impl Sampler {
 
     /// The uniform numbers that the next `n` tokens are drawn with; they stay to be drawn.
     pub fn draws(&self, n: usize) -> Vec<f64> {
-        let mut rng = self.rng.clone();
-        (0..n).map(|_| uniform(&mut rng)).collect()
+        let mut twin = self.clone();
+        (0..n).map(|_| twin.draw()).collect()
     }
 
     /// Takes over a token that was drawn elsewhere with the next of [`Sampler::draws`].
     pub fn take(&mut self, id: u32) {
         if self.params.temperature != 0.0 {
-            uniform(&mut self.rng);
+            self.draw();
         }
         self.accept(&[id]);
     }
@@ -122,128 +123,28 @@ impl Sampler {
         self.recent.drain(..self.recent.len().saturating_sub(window));
     }
 
+    /// The uniform number in 0 … 1 for the next token. Greedy choices take none.
+    pub fn draw(&mut self) -> f64 {
+        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// Picks the next token from one row of logits (f32 per token of the vocabulary; -∞ excludes a token) and remembers it.
     ///
     /// # Errors
     /// [`TextError::Logits`] for an empty row, a NaN, +∞, or nothing but -∞.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, TextError> {
-        let id = if self.params.temperature == 0.0 {
-            self.candidates(logits)?.into_iter().reduce(|best, c| if c.logit > best.logit { c } else { best }).map(|c| c.id)
-        } else {
-            let kept = self.distribution(logits)?;
-            self.draw(&kept)
-        };
-        let id = id.ok_or_else(|| TextError::Logits("every token is excluded".into()))?;
-        self.accept(&[id]);
-        Ok(id)
-    }
-
-    /// The tokens that may be drawn and their probabilities, which sum to 1.
-    fn distribution(&self, logits: &[f32]) -> Result<Vec<(u32, f64)>, TextError> {
-        let mut kept = self.candidates(logits)?;
-        self.top_k(&mut kept);
-        self.top_p(&mut kept);
-        self.min_p(&mut kept);
-        let weights = weights(&kept, 1.0 / f64::from(self.params.temperature));
-        let sum: f64 = weights.iter().sum();
-        Ok(kept.iter().zip(weights).map(|(c, w)| (c.id, w / sum)).collect())
-    }
-
-    /// Every token that isn't excluded, in order of id, with the repeat penalty applied.
-    fn candidates(&self, logits: &[f32]) -> Result<Vec<Candidate>, TextError> {
         if let Some(id) = logits.iter().position(|l| l.is_nan() || *l == f32::INFINITY) {
             return Err(TextError::Logits(format!("that of token {id} is {}", logits[id])));
         }
-        let mut all: Vec<Candidate> = (0..).zip(logits).map(|(id, &logit)| Candidate { id, logit }).collect();
-        let penalty = self.params.repeat_penalty;
-        if penalty != 1.0 {
-            for &id in &self.recent.iter().copied().collect::<BTreeSet<u32>>() {
-                if let Some(c) = all.get_mut(id as usize) {
-                    c.logit = if c.logit > 0.0 { (c.logit / penalty).min(f32::MAX) } else { c.logit * penalty };
-                }
-            }
+        let excluded = || TextError::Logits("every token is excluded".into());
+        if logits.iter().all(|l| *l == f32::NEG_INFINITY) {
+            return Err(excluded());
         }
-        all.retain(|c| c.logit > f32::NEG_INFINITY);
-        if all.is_empty() {
-            return Err(TextError::Logits("every token is excluded".into()));
-        }
-        Ok(all)
+        let draw = if self.params.temperature == 0.0 { 0.0 } else { self.draw() };
+        let id = self.params.chain().choose(logits, self.recent.iter().copied(), draw).ok_or_else(excluded)?;
+        self.accept(&[id]);
+        Ok(id)
     }
-
-    fn top_k(&self, kept: &mut Vec<Candidate>) {
-        let k = self.params.top_k;
-        if k > 0 && k < kept.len() {
-            kept.select_nth_unstable_by(k - 1, likelier);
-            kept.truncate(k);
-            kept.sort_unstable_by(likelier);
-        }
-    }
-
-    fn top_p(&self, kept: &mut Vec<Candidate>) {
-        let p = f64::from(self.params.top_p);
-        if p >= 1.0 {
-            return;
-        }
-        kept.sort_unstable_by(likelier);
-        let weights = weights(kept, 1.0);
-        let enough = p * weights.iter().sum::<f64>();
-        let mut sum = 0.0;
-        let count = weights.iter().position(|w| {
-            sum += w;
-            sum >= enough
-        });
-        kept.truncate(count.map_or(kept.len(), |last| last + 1));
-    }
-
-    fn min_p(&self, kept: &mut Vec<Candidate>) {
-        let p = f64::from(self.params.min_p);
-        if p > 0.0 {
-            let mut weights = weights(kept, 1.0).into_iter();
-            kept.retain(|_| weights.next().is_some_and(|w| w >= p));
-        }
-    }
-
-    fn draw(&mut self, kept: &[(u32, f64)]) -> Option<u32> {
-        let mut left = uniform(&mut self.rng);
-        for &(id, p) in kept {
-            left -= p;
-            if left < 0.0 {
-                return Some(id);
-            }
-        }
-        // Rounding can leave a rest of 1e-16.
-        kept.iter().rev().find(|(_, p)| *p > 0.0).map(|&(id, _)| id)
-    }
-}
-
-/// A number from 0 up to 1, without it.
-fn uniform(rng: &mut ChaCha12Rng) -> f64 {
-    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// The likelier token first, the smaller id among equals.
-fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
-    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
-}
-
-/// Probabilities up to a common factor: 1 for the likeliest.
-fn weights(candidates: &[Candidate], factor: f64) -> Vec<f64> {
-    let largest = candidates.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max);
-    candidates.iter().map(|c| exp((f64::from(c.logit) - f64::from(largest)) * factor)).collect()
-}
-
-/// e to the power of x ≤ 0, to 1e-15 relative: 2^k · e^r with |r| ≤ ln 2 / 2, e^r by its Taylor series.
-fn exp(x: f64) -> f64 {
-    const LN2_HIGH: f64 = 0.693_147_180_369_123_8;
-    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    // Below, the result isn't a normal number; a difference of infinite logits can't occur.
-    if x < -708.0 {
-        return 0.0;
-    }
-    let k = (x * std::f64::consts::LOG2_E).round();
-    let r = (x - k * LN2_HIGH) - k * LN2_LOW;
-    let series = (1..=14).rev().fold(1.0, |sum, n| 1.0 + sum * r / f64::from(n));
-    series * f64::from_bits(((1023 + k as i64) as u64) << 52)
 }
 
 #[cfg(test)]
@@ -290,17 +191,6 @@ mod tests {
         let mut all = vec![0.0; n];
         kept.iter().for_each(|&(id, p)| all[id as usize] = p);
         all
-    }
-
-    #[test]
-    fn exponential_is_exact_to_1e_15() {
-        for i in 0..70_000 {
-            let x = f64::from(i) * -0.01003;
-            let error = if x < -708.0 { 0.0 } else { exp(x) / x.exp() - 1.0 };
-            assert!(error.abs() < 1e-15, "{x}: {error}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        assert_eq!(exp(f64::NEG_INFINITY), 0.0);
     }
 
     #[test]
@@ -357,16 +247,9 @@ mod tests {
         let row: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin()).collect();
         let (mut all, mut some) = (Sampler::new(PLAIN).unwrap(), Sampler::new(PLAIN).unwrap());
         let ids: Vec<u32> = (0..6).map(|_| all.sample(&row).unwrap()).collect();
-        // A distribution's own sums say which token a number stands for.
-        let kept = some.distribution(&row).unwrap();
-        for (i, draw) in some.draws(4).into_iter().enumerate() {
-            let mut sum = 0.0;
-            let drawn = kept.iter().find(|(_, p)| {
-                sum += p;
-                draw < sum
-            });
-            assert_eq!(drawn.unwrap().0, ids[i]);
-            some.take(ids[i]);
+        for (draw, &id) in some.draws(4).into_iter().zip(&ids) {
+            assert_eq!(PLAIN.chain().choose(&row, std::iter::empty(), draw), Some(id));
+            some.take(id);
         }
         assert_eq!([some.sample(&row), some.sample(&row)], [Ok(ids[4]), Ok(ids[5])]);
         // Without a temperature nothing is drawn.
@@ -414,7 +297,7 @@ mod tests {
             let params = SamplerParams { temperature, top_k, top_p, min_p, repeat_penalty, ..PLAIN };
             let mut sampler = Sampler::new(params).unwrap();
             sampler.accept(&recent);
-            let got = dense(logits.len(), &sampler.distribution(&logits).unwrap());
+            let got = dense(logits.len(), &params.chain().distribution(&logits, recent.iter().copied()));
             let expected = reference(&logits, &recent, &params);
             for (g, e) in got.iter().zip(&expected) {
                 prop_assert!((g - e).abs() < 1e-9, "{:?} {:?}", got, expected);

@@ -15,6 +15,8 @@ pub struct Case {
     pub head_from: u32,
     /// Standard deviation of activations.
     pub magnitude: f32,
+    /// Whether the next token is drawn, not the arg-max.
+    pub sampled: bool,
 }
 
 /// Positions that split the context into pieces worth a workgroup, in attention.
@@ -31,19 +33,23 @@ impl Case {
     }
 
     /// The cases of a launch in a program of up to `tokens` tokens over `ctx` positions, the most telling ones first. Every place is
-    /// tried with activations of magnitude 1; the first, one in the middle and the last with the others, too.
+    /// tried with activations of magnitude 1, choices by arg-max and by a draw; the first, one in the middle and the last with the other
+    /// magnitudes, too.
     pub fn all(spec: &KernelSpec, tokens: u32, ctx: u32) -> Vec<Self> {
         let places = places(spec, tokens, ctx);
         let at = |&(position, n): &(u32, u32), magnitude| {
             // Every other chunk is asked for its last token only.
             let head_from = if position % 2 == 1 || n < tokens { 0 } else { n - 1 };
-            Self { position, tokens: n, head_from, magnitude }
+            Self { position, tokens: n, head_from, magnitude, sampled: false }
         };
         let mut some = vec![places.first(), places.get(places.len() / 2), places.last()];
         some.dedup();
         let random = !matches!(spec.op, FusedOp::Embed(_));
         let odd = some.into_iter().flatten().flat_map(|place| ODD.map(|magnitude| at(place, magnitude)));
-        places.iter().map(|place| at(place, 1.0)).chain(odd.filter(|_| random)).collect()
+        let draws = matches!(spec.op, FusedOp::Choose(_));
+        let drawn = places.iter().map(|place| Self { sampled: true, ..at(place, 1.0) });
+        let usual = places.iter().map(|place| at(place, 1.0));
+        usual.chain(drawn.filter(|_| draws)).chain(odd.filter(|_| random)).collect()
     }
 }
 
@@ -97,7 +103,12 @@ fn places(spec: &KernelSpec, tokens: u32, ctx: u32) -> Vec<(u32, u32)> {
     };
     places.retain(|&(p, n)| n > 0 && p + n <= ctx);
     let mut seen = Vec::new();
-    places.retain(|place| !seen.contains(place) && { seen.push(*place); true });
+    places.retain(|place| {
+        !seen.contains(place) && {
+            seen.push(*place);
+            true
+        }
+    });
     places
 }
 
@@ -112,8 +123,17 @@ mod tests {
     fn attention_is_tried_at_every_edge_within_the_context() {
         let cache = CacheSpec { heads: 2, head_dim: 64, ctx: 300, kv: KvType::F16 };
         let op = FusedOp::Attend(Attend { heads: 4, cache, scale: Real(0.125), prologue: None, finish: Finish::RAW });
-        let geometry =
-            Geometry { wave: 32, waves: 4, rows_per_wave: 1, k_waves: 1, row_steps: 1, tile: 1, tokens: 1, splits: 2, parts_in: 0 };
+        let geometry = Geometry {
+            wave: 32,
+            waves: 4,
+            rows_per_wave: 1,
+            k_waves: 1,
+            row_steps: 1,
+            tile: 1,
+            tokens: 1,
+            splits: 2,
+            parts_in: 0,
+        };
         let spec = KernelSpec { name: "k".into(), op, geometry };
         let cases = Case::all(&spec, 1, 300);
         for position in [0, 1, 31, 32, 33, 127, 128, 129, 255, 256, 257, 298, 299] {

@@ -39,7 +39,8 @@ impl Random {
     }
     /// About normal, variance 1: the sum of twelve uniform numbers of 16 bits.
     pub fn normal(&mut self) -> f32 {
-        let sum: u64 = (0..3).map(|_| self.bits()).map(|b| (b & 0xffff) + (b >> 16 & 0xffff) + (b >> 32 & 0xffff) + (b >> 48)).sum();
+        let sum: u64 =
+            (0..3).map(|_| self.bits()).map(|b| (b & 0xffff) + (b >> 16 & 0xffff) + (b >> 32 & 0xffff) + (b >> 48)).sum();
         sum as f32 / 65536.0 - 6.0
     }
 }
@@ -56,9 +57,15 @@ pub struct Request<'a> {
     /// Standard deviation of activations. Queries, keys and cached keys aren't made larger than 1 unless the launch norms them: where
     /// scores are large, no f32 holds their exponentials to what int8 results are held to.
     pub magnitude: f32,
+    /// How a choice is made.
+    pub sampling: SamplingState,
     /// Of all that is random.
     pub seed: u64,
 }
+
+/// Everything that a device can be asked for when it chooses.
+pub const SAMPLED: SamplingState =
+    SamplingState { temperature: 0.9, top_k: 20, top_p: 0.9, min_p: 0.01, repeat_penalty: 1.2, repeat_last_n: 9 };
 
 impl Request<'_> {
     /// Contents of every operand but weights and rotation tables (`None`), parallel to [`FusedOp::params`]. What is only written holds
@@ -95,10 +102,14 @@ impl Request<'_> {
             Shape::F32(_) | Shape::Q8(_) | Shape::Ssq | Shape::Partials if p.access == Access::Write => vec![UNTOUCHED; size],
             Shape::Ids => vec![UNTOUCHED; 4 * tokens as usize],
             Shape::State => vec![0; StepState::BYTES as usize],
-            Shape::Sampling => vec![0; SamplingState::BYTES as usize],
+            Shape::Sampling => self.sampling.to_bytes().to_vec(),
             Shape::Draws => (0..=ctx).flat_map(|_| f64::from(random.unit()).to_le_bytes()).collect(),
             Shape::Tokens | Shape::Outbox => {
-                let vocab = if let FusedOp::Embed(e) = &spec.op { e.vocab } else { 1 << 15 };
+                let vocab = match &spec.op {
+                    FusedOp::Embed(e) => e.vocab,
+                    FusedOp::Choose(c) => c.n,
+                    _ => 1,
+                };
                 (0..=ctx).flat_map(|_| random.below(vocab).to_le_bytes()).collect()
             }
             Shape::Scratch => vec![UNTOUCHED; spec.scratch_bytes(tokens) as usize],
@@ -123,19 +134,8 @@ impl Request<'_> {
             }
             Shape::Partials => {
                 let (n, logits) = source?;
-                let tile = n.div_ceil(parts.max(1)).max(1) as usize;
-                let mut out = Vec::with_capacity(size);
-                for row in logits.chunks_exact(*n as usize) {
-                    for part in 0..parts as usize {
-                        // A part behind the last row repeats it.
-                        let from = (part * tile).min(row.len() - 1);
-                        let tile = &row[from..(from + tile).min(row.len())];
-                        let best = (0..tile.len()).fold(0, |best, i| if tile[i] > tile[best] { i } else { best });
-                        out.extend(tile[best].to_le_bytes());
-                        out.extend(((from + best) as u32).to_le_bytes());
-                    }
-                }
-                out
+                let rows = logits.chunks_exact(*n as usize);
+                rows.flat_map(|row| best_of_tiles(row, spec.geometry.tile.max(1) as usize)).collect()
             }
             Shape::Cache(cache) => {
                 let magnitude = self.magnitude_of(p.role, magnitude);
@@ -156,6 +156,15 @@ impl Request<'_> {
             _ => magnitude,
         }
     }
+}
+
+/// Arg-max partials of a row of logits: the largest of each tile and where it is, the first among equals.
+pub fn best_of_tiles(row: &[f32], tile: usize) -> Vec<u8> {
+    let best = |(t, values): (usize, &[f32])| {
+        let best = (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best });
+        [values[best].to_le_bytes(), ((t * tile + best) as u32).to_le_bytes()].concat()
+    };
+    row.chunks(tile).enumerate().flat_map(best).collect()
 }
 
 fn layout(n: u32) -> Q8Layout {

@@ -1,7 +1,7 @@
 //! One launch by itself, again and again.
 
 use super::bytes::Bytes;
-use super::inputs::{Random, Request, UNTOUCHED};
+use super::inputs::{Random, Request, SAMPLED, UNTOUCHED};
 use super::report::Row;
 use super::subset::Subset;
 use super::{Case, Place};
@@ -10,7 +10,7 @@ use crate::tables::rope_table;
 use hipc_ir::dtype::{Layout, Q8Layout};
 use hipc_ir::fused::{Access, Param, Role, Shape};
 use hipc_ir::graph::Weight;
-use hipc_ir::plan::{Buffer, BufferKind, KernelSpec, Launch, Plan};
+use hipc_ir::plan::{Buffer, BufferKind, KernelSpec, Launch, Plan, SamplingState};
 use hipc_reference::blocks::{Q8Token, split_row};
 use hipc_reference::launch::{check, strayed};
 
@@ -58,10 +58,11 @@ impl<'a> Bench<'a> {
     }
 
     fn inputs(&self, case: Case) -> Result<Vec<Bytes>, DeviceError> {
-        let number = u64::from(case.position) << 32 | u64::from(case.tokens);
+        let number = u64::from(case.position) << 32 | u64::from(case.sampled) << 31 | u64::from(case.tokens);
+        let sampling = if case.sampled { SAMPLED } else { SamplingState::default() };
         let seed = Random::fork(self.seed, number ^ u64::from(case.magnitude.to_bits()) << 20).bits();
         let request =
-            Request { spec: self.spec, tokens: self.tokens, ctx: self.plan.ctx, magnitude: case.magnitude, seed };
+            Request { spec: self.spec, tokens: self.tokens, ctx: self.plan.ctx, magnitude: case.magnitude, sampling, seed };
         let mut all = Vec::with_capacity(self.params.len());
         for (i, made) in request.operands().into_iter().enumerate() {
             let Some(made) = made.filter(|_| self.fixed[i].is_none()) else {
@@ -71,7 +72,12 @@ impl<'a> Bench<'a> {
             let made = if self.params[i].role == Role::State { case.state().to_bytes().to_vec() } else { made };
             let planned = self.plan.buffers[self.launch.args[i]].bytes as usize;
             if made.len() > planned {
-                let what = format!("launch {} needs {} bytes for {:?}, the plan has {planned}", self.launch.label, made.len(), self.params[i].role);
+                let what = format!(
+                    "launch {} needs {} bytes for {:?}, the plan has {planned}",
+                    self.launch.label,
+                    made.len(),
+                    self.params[i].role
+                );
                 return Err(DeviceError::Internal(what));
             }
             let fill = if self.params[i].shape == Shape::Counters { 0 } else { UNTOUCHED };
@@ -131,8 +137,11 @@ impl<'a> Bench<'a> {
                     }
                 }
                 let gather = |i: usize, bytes: &[u8]| subset.gather(&self.params[i], bytes, n);
-                let own_before: Vec<Bytes> =
-                    before.iter().enumerate().map(|(i, own)| if self.fixed[i].is_some() { Bytes::default() } else { gather(i, own) }).collect();
+                let own_before: Vec<Bytes> = before
+                    .iter()
+                    .enumerate()
+                    .map(|(i, own)| if self.fixed[i].is_some() { Bytes::default() } else { gather(i, own) })
+                    .collect();
                 let few_after: Vec<Bytes> = a.iter().enumerate().map(|(i, bytes)| gather(i, bytes)).collect();
                 let few_before: Vec<&[u8]> =
                     own_before.iter().zip(&self.picked).map(|(own, picked)| picked.as_deref().unwrap_or(own)).collect();

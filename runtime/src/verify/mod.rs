@@ -133,7 +133,7 @@ fn one(
     if let Some(position) = options.position {
         let known: Vec<Case> = cases.iter().copied().filter(|c| c.position == position).collect();
         let fits = position < plan.ctx;
-        let alone = Case { position, tokens: 1, head_from: 0, magnitude: 1.0 };
+        let alone = Case { position, tokens: 1, head_from: 0, magnitude: 1.0, sampled: false };
         cases = if known.is_empty() && fits { vec![alone] } else { known };
     }
     let most = cases.iter().map(|c| c.tokens).max().unwrap_or(0);
@@ -160,7 +160,7 @@ fn one(
         }
     }
     if let Some(what) = bench.finish(backend)? {
-        let case = Case { position: 0, tokens: 1, head_from: 0, magnitude: 1.0 };
+        let case = Case { position: 0, tokens: 1, head_from: 0, magnitude: 1.0, sampled: false };
         row.failure = Some(Failure { case, what });
     }
     Ok(row)

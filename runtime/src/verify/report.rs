@@ -154,7 +154,9 @@ impl Report {
         }
         let cut = self.rows.iter().filter(|r| r.cases < r.planned).count();
         if cut > 0 {
-            all.push(format!("{cut} launches were not tried in all of their cases (the column has how many): time ran out, or one was wrong."));
+            all.push(format!(
+                "{cut} launches were not tried in all of their cases (the column has how many): time ran out, or one was wrong."
+            ));
         }
         let some = self.rows.iter().filter(|r| r.rows.is_some()).count();
         if some > 0 {
@@ -173,8 +175,10 @@ impl Report {
         if synthetic {
             all.push("The weights were random, not the model's.".into());
         }
-        all.push("Choices were greedy; sampling was not tried.".into());
-        all.push("Attention's scores were not made large: where they are, no f32 holds their exponentials to these bounds.".into());
+        all.push("Drawn choices were tried with one setting of the sampler; whole steps chose greedily.".into());
+        all.push(
+            "Attention's scores were not made large: where they are, no f32 holds their exponentials to these bounds.".into(),
+        );
         all.push("Nothing is said about speed, about quality of text, or about other devices of the same kind.".into());
         all
     }
@@ -233,7 +237,13 @@ fn shape(spec: &KernelSpec) -> String {
         }
         FusedOp::Attend(a) => {
             let splits = spec.geometry.splits;
-            format!("{} heads of {}, {} cached, {splits} split{}", a.heads, a.cache.head_dim, a.cache.heads, if splits == 1 { "" } else { "s" })
+            format!(
+                "{} heads of {}, {} cached, {splits} split{}",
+                a.heads,
+                a.cache.head_dim,
+                a.cache.heads,
+                if splits == 1 { "" } else { "s" }
+            )
         }
         FusedOp::Heads(h) => {
             let parts: Vec<String> = h.parts.iter().map(|p| format!("{} heads of {}", p.heads, p.head_dim)).collect();

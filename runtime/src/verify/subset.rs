@@ -113,7 +113,8 @@ impl Subset {
 
     /// Tiles of the whole launch.
     fn all_parts(&self) -> usize {
-        let segments = if matches!(&self.spec.op, FusedOp::Gemv(g) if matches!(g.tail, Tail::Vector { .. })) { self.rows.len() } else { 1 };
+        let segments =
+            if matches!(&self.spec.op, FusedOp::Gemv(g) if matches!(g.tail, Tail::Vector { .. })) { self.rows.len() } else { 1 };
         (self.of as usize / segments.max(1)).div_ceil(self.tile)
     }
 
@@ -178,7 +179,11 @@ fn quants(bytes: &[u8], ranges: &[Range<usize>], rows: u32, n: usize) -> Bytes {
     for (token, out) in bytes.chunks_exact(from.stride() as usize).zip(out.chunks_exact_mut(to.stride() as usize)) {
         let (quants, rest) = token.split_at(from.n as usize);
         let (scales, sums) = rest.split_at((from.sums() - from.scales()) as usize);
-        let all = [pick(quants, ranges, 1, quants.len(), 1), pick(scales, &blocks, 4, scales.len(), 1), pick(sums, &blocks, 4, sums.len(), 1)];
+        let all = [
+            pick(quants, ranges, 1, quants.len(), 1),
+            pick(scales, &blocks, 4, scales.len(), 1),
+            pick(sums, &blocks, 4, sums.len(), 1),
+        ];
         let mut at = 0;
         for part in &all {
             out[at..at + part.len()].copy_from_slice(part);

@@ -43,7 +43,10 @@ fn bench_reports_what_it_measured() {
     let launches = number(&report, "/launches_per_token");
     assert!(launches >= 5.0 * layers + 2.0 && launches <= 5.0 * layers + 4.0, "{launches}");
     assert!(number(&report, "/memory/difference_percent").abs() < 2.0);
-    near(number(&report, "/memory/allocated") / number(&report, "/memory/planned"), 1.0 + number(&report, "/memory/difference_percent") / 100.0);
+    near(
+        number(&report, "/memory/allocated") / number(&report, "/memory/planned"),
+        1.0 + number(&report, "/memory/difference_percent") / 100.0,
+    );
     let bandwidth = spread(&report, "/bandwidth/gb_per_s", 3.0);
     assert_eq!(number(&report, "/bandwidth/bytes"), f64::from(8 << 20));
     near(spread(&report, "/prompt/tokens_per_s", 3.0) * number(&report, "/prompt/seconds/median"), 70.0);
@@ -63,7 +66,9 @@ fn bench_reports_what_it_measured() {
 
 #[test]
 fn bench_for_people() {
-    let run = hipfire(["bench", "embedded.bin", "-n", "2", "--prompt", "0", "--sampling", "default", "--no-graph"]).args(QUICK).output();
+    let run = hipfire(["bench", "embedded.bin", "-n", "2", "--prompt", "0", "--sampling", "default", "--no-graph"])
+        .args(QUICK)
+        .output();
     let (out, err) = text(&run.unwrap());
     assert!(err.is_empty(), "{err}");
     for part in ["weights from the bundle", "reads of 8.00 MiB", "planned", "per layer", "tokens/s", "of reads"] {

@@ -96,13 +96,16 @@ fn talk(engine: &mut dyn Engine, mut chooser: Chooser, tokens: usize) -> Vec<Vec
 
 /// The same seed gives the same text, whether the device draws or the sampler does from the device's logits.
 fn draws_are_the_samplers(device: &str, mut engine: impl Engine, seeds: u64, tokens: usize) {
+    // The model is sure of itself: what is to differ must be hot, and keep what is unlikely.
     let warm = SamplerParams { temperature: 0.9, ..SamplerParams::default() };
+    let hot = SamplerParams { temperature: 4.0, top_p: 1.0, min_p: 0.0, ..warm };
     let mut texts = std::collections::BTreeSet::new();
     for seed in 0..seeds {
         for params in [
             SamplerParams { seed, ..warm },
-            SamplerParams { seed, repeat_penalty: 1.4, repeat_last_n: 12, ..warm },
-            SamplerParams { seed, top_k: 5, top_p: 1.0, min_p: 0.0, temperature: 2.0, ..warm },
+            SamplerParams { seed, ..hot },
+            SamplerParams { seed, repeat_penalty: 1.4, repeat_last_n: 12, top_p: 0.999, ..hot },
+            SamplerParams { seed, top_k: 5, min_p: 1e-6, ..hot },
             SamplerParams { repeat_penalty: 1.3, ..SamplerParams::greedy() },
             SamplerParams::greedy(),
             // Not for devices.
@@ -120,6 +123,6 @@ fn draws_are_the_samplers(device: &str, mut engine: impl Engine, seeds: u64, tok
 #[test]
 fn the_device_draws_what_the_sampler_draws() {
     let compiled = compile(&demo_model(), "gfx1100", CTX, KvType::F16);
-    draws_are_the_samplers("cpu", PlanEngine::new(compiled.cpu(), false), 3, 24);
+    draws_are_the_samplers("cpu", PlanEngine::new(compiled.cpu(), false), 2, 24);
     draws_are_the_samplers("host", PlanEngine::new(compiled.host(Order::Ascending), false), 1, 5);
 }

@@ -34,6 +34,7 @@ fn kept(param: &Param, bytes: usize, tokens: u32, state: StepState) -> impl Iter
         }
         _ => None,
     };
-    let between = between.into_iter().flat_map(move |(results, stride)| (0..n).map(move |t| t * stride + results..(t + 1) * stride));
+    let between =
+        between.into_iter().flat_map(move |(results, stride)| (0..n).map(move |t| t * stride + results..(t + 1) * stride));
     std::iter::once(end.min(bytes)..bytes).chain(between.filter(move |r| r.end <= bytes))
 }
