@@ -36,8 +36,8 @@ const IMPERFECT_OVERLAP: f64 = 0.1;
 const WORKGROUPS_PER_NS: f64 = 2.0;
 /// Waves that a SIMD really holds with the registers of these kernels.
 const WAVES_PER_SIMD: f64 = 8.0;
-/// Lanes that a CU's vector units retire per nanosecond: 64 lanes at about 1.8 GHz on the reference card.
-const LANES_PER_NS: f64 = 64.0 * 1.8;
+/// Lanes that a CU's vector units retire per clock.
+const LANES_PER_CLOCK: f64 = 64.0;
 
 /// Predicted cost of a kernel in a program of `tokens` tokens, all of them used, on the target's reference card; attention at
 /// [`COST_POS`].
@@ -153,18 +153,13 @@ fn nanoseconds(kernel: &KernelSpec, tokens: u32, target: &Target, card: &Card, c
     if let FusedOp::Gemv(op) = &kernel.op {
         return gemv::nanoseconds(kernel, op, tokens, target, card, memory);
     }
-    let cus = f64::from(card.cus) * clock(target, card);
-    let arithmetic = cost.flops as f64 / (cus * LANES_PER_NS * 2.0);
+    let lanes_per_ns = f64::from(card.cus) * LANES_PER_CLOCK * f64::from(card.mhz) / 1e3;
+    let arithmetic = cost.flops as f64 / (lanes_per_ns * 2.0);
     let [x, y, z] = kernel.grid(tokens);
     let workgroups = f64::from(x) * f64::from(y) * f64::from(z);
     let latency = (workgroups / resident_on(&kernel.geometry, target, card)).max(1.0) * workgroup_ns(kernel);
     let (most, sum) = (memory.max(arithmetic).max(latency), memory + arithmetic + latency);
     target.launch_ns + most + IMPERFECT_OVERLAP * (sum - most) + workgroups / WORKGROUPS_PER_NS
-}
-
-/// A card's clock over that of the reference card, for which the constants are.
-fn clock(target: &Target, card: &Card) -> f64 {
-    f64::from(card.mhz) / f64::from(target.reference_card().mhz)
 }
 
 /// Workgroups that the target's reference card holds at once; at least one.

@@ -9,7 +9,6 @@
 //! is chosen by it is 1 to 7 % slower than the best that was measured. Other cards differ in the target's row alone; that the rest holds
 //! there is an assumption, which `hipfire-run tune` checks.
 
-use super::clock;
 use crate::target::{Card, Dot4, Target};
 use hipc_ir::dtype::DType;
 use hipc_ir::fused::Gemv;
@@ -31,9 +30,8 @@ const MEET: f64 = 66.0;
 const KEPT: f64 = 0.2;
 const PER_ROW: f64 = 29.0;
 const PER_SUM: f64 = 25.0;
-/// Wave instructions of 32 lanes that a CU issues per nanosecond: four schedulers (two of twice the width) at about 1.9 GHz
-/// on the reference card.
-const ISSUES_PER_NS: f64 = 7.6;
+/// Wave instructions of 32 lanes that a CU issues per clock: four schedulers, or two SIMDs of twice the width.
+const ISSUES_PER_CLOCK: f64 = 4.0;
 /// Until a workgroup's place is taken by the next, if the CU has no other meanwhile. ns.
 const REPLACED_NS: f64 = 90.0;
 /// How much of an uneven share of workgroups is felt.
@@ -87,7 +85,7 @@ pub(super) fn nanoseconds(kernel: &KernelSpec, op: &Gemv, tokens: u32, target: &
     let products = PER_ROW * rows * at_once * work(dtype, target);
     let per_wave = f64::from(g.row_steps) * (chunks * (meet + products) + PER_SUM * at_once * (1.0 + rows / 4.0));
     let cus = f64::from(card.cus);
-    let issue = workgroups * waves * per_wave * f64::from(g.wave) / 32.0 / (cus * ISSUES_PER_NS * clock(target, card));
+    let issue = workgroups * waves * per_wave * f64::from(g.wave) / 32.0 / (cus * ISSUES_PER_CLOCK * f64::from(card.mhz) / 1e3);
 
     let next = NEXT_TURN_NS * rows.powf(ROWS_IN_FLIGHT) * if ahead { 1.0 } else { NOT_AHEAD };
     let chain = FIRST_TURN_NS + (turns - 1.0) * next;
