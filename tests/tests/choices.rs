@@ -118,7 +118,7 @@ fn agree(wave: u32, rounds: u64) {
             }
             set(&mut case, Role::Tokens, 0, bytemuck::cast_slice(&text));
             set(&mut case, Role::Sampling, 0, &params.state().to_bytes());
-            set(&mut case, Role::Draws, 8 * end, &sampler.clone().draw().to_le_bytes());
+            set(&mut case, Role::Draws, 8 * end, &sampler.draws(1)[0].to_le_bytes());
             let state = StepState { pos: end as i32 - 1, n: 1, ..StepState::default() };
             let (after, findings) = case.run(&mut loaded, state).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert!(findings.iter().all(|f| f.passes() && f.ties == 0), "{what}: {findings:?}");

@@ -126,7 +126,8 @@ impl Machine {
             }
             used.push((writes, decl.space, cells.clone()));
             // Of a cache that is appended to, only the new rows are a result; they don't depend on what is there.
-            let appends = param.access == Access::Update && matches!(param.shape, Shape::Cache(_) | Shape::Tokens | Shape::Outbox);
+            let appends =
+                param.access == Access::Update && matches!(param.shape, Shape::Cache(_) | Shape::Tokens | Shape::Outbox);
             let content = self.read(decl.space, cells.clone(), Some(&layout));
             match param.access {
                 Access::Read => inputs.push(content?),
