@@ -161,8 +161,13 @@ impl Request<'_> {
 /// Arg-max partials of a row of logits: the largest of each tile and where it is, the first among equals.
 pub fn best_of_tiles(row: &[f32], tile: usize) -> Vec<u8> {
     let best = |(t, values): (usize, &[f32])| {
-        let best = (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best });
-        [values[best].to_le_bytes(), ((t * tile + best) as u32).to_le_bytes()].concat()
+        // NaN is never the largest.
+        let start = (f32::NEG_INFINITY, i32::MAX);
+        let (value, index) = (0..).zip(values).fold(start, |best, (i, &v)| {
+            let index = (t * tile) as i32 + i;
+            if v > best.0 || (v == best.0 && index < best.1) { (v, index) } else { best }
+        });
+        [value.to_le_bytes(), index.to_le_bytes()].concat()
     };
     row.chunks(tile).enumerate().flat_map(best).collect()
 }
