@@ -16,3 +16,4 @@ pub mod tables;
 pub mod text;
 pub mod tune;
 pub mod units;
+pub mod verify;

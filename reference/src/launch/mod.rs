@@ -17,7 +17,7 @@ mod operands;
 mod row;
 mod tracked;
 
-pub use check::{Finding, check};
+pub use check::{Finding, check, strayed};
 
 use arith::{Arithmetic, Exact, Fast};
 use hipc_ir::fused::{FusedOp, Role};

@@ -13,6 +13,7 @@ mod profile;
 mod run;
 mod style;
 mod tune;
+mod verify;
 
 pub use error::CliError;
 
@@ -30,6 +31,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Profile(args)) => profile::run(args),
         Some(Command::Tune(args)) => tune::run(args),
+        Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         None => run::run(&cli.run),
     }
