@@ -11,7 +11,7 @@ use crate::target::{Platform, Target};
 use crate::toolchain::{CompileOptions, Toolchain, UnitSource};
 use hipc_codeobj::CodeObject;
 use hipc_ir::PrimaryMap;
-use hipc_ir::fused::ProgramKind;
+use hipc_ir::fused::{FusedOp, ProgramKind};
 use hipc_ir::plan::{Geometry, KernelSpec, Plan};
 use hipc_ir::tuning::{Candidate, Trial};
 use rayon::prelude::*;
@@ -37,6 +37,10 @@ pub fn trials(plan: &Plan, target: &Target) -> Result<Vec<Trial>, SelectError> {
     let launches = plan.program(ProgramKind::Decode).map_or(&[][..], |p| &p.launches);
     for launch in launches {
         let chosen = &plan.kernels[launch.kernel];
+        // The others have no choice; that of a token would also move on with every launch.
+        if !matches!(chosen.op, FusedOp::Gemv(_) | FusedOp::Attend(_)) {
+            continue;
+        }
         if let Some(known) = found.iter_mut().find(|t| t.op == chosen.op) {
             known.launches += 1;
             continue;
@@ -72,21 +76,33 @@ pub fn build(
     compile: &CompileOptions,
 ) -> Result<Vec<Tried>, CompileError> {
     let trials = trials(plan, target).map_err(crate::schedule::ScheduleError::from)?;
-    let one = |mut trial: Trial| {
-        let kernels: PrimaryMap<_, KernelSpec> = trial.kernels().collect();
-        let source = emit_unit(&format!("{model}, trial of {}", trial.label), target, &kernels);
-        let unit = UnitSource { name: "trial", source: &source, headers: hipc_templates::HEADERS };
-        let code = toolchain.compile(&unit, target, code_form(target), compile)?.bytes;
-        if target.platform == Platform::Amd {
-            let named = |error| CompileError::CodeObject { target: target.name.into(), error };
-            let object = CodeObject::parse(&code).map_err(named)?;
-            trial = without_spills(trial, &object);
-        }
-        Ok(Tried { trial, code })
-    };
+    let one = |trial: Trial| compile_one(model, trial, target, toolchain, compile);
     let built: Vec<Result<Tried, CompileError>> = trials.into_par_iter().map(one).collect();
     let built: Result<Vec<Tried>, CompileError> = built.into_iter().collect();
     Ok(built?.into_iter().filter(|t| t.trial.candidates.len() > 1).collect())
+}
+
+/// Compiles one trial.
+///
+/// # Errors
+/// The unit can't be compiled.
+pub fn compile_one(
+    model: &str,
+    mut trial: Trial,
+    target: &Target,
+    toolchain: &Toolchain,
+    compile: &CompileOptions,
+) -> Result<Tried, CompileError> {
+    let kernels: PrimaryMap<_, KernelSpec> = trial.kernels().collect();
+    let source = emit_unit(&format!("{model}, trial of {}", trial.label), target, &kernels);
+    let unit = UnitSource { name: "trial", source: &source, headers: hipc_templates::HEADERS };
+    let code = toolchain.compile(&unit, target, code_form(target), compile)?.bytes;
+    if target.platform == Platform::Amd {
+        let named = |error| CompileError::CodeObject { target: target.name.into(), error };
+        let object = CodeObject::parse(&code).map_err(named)?;
+        trial = without_spills(trial, &object);
+    }
+    Ok(Tried { trial, code })
 }
 
 /// The trial without the candidates that need scratch memory.

@@ -102,6 +102,7 @@ fn chosen<'a>(all: &'a [Trial], labels: &[String], opened: &Opened, arch: &str) 
     }
     if let Some(unknown) = labels.iter().find(|l| !all.iter().any(|t| t.label == **l)) {
         let mut known: Vec<&str> = all.iter().map(|t| t.label.as_str()).collect();
+        known.sort_unstable();
         known.dedup();
         return Err(CliError::Usage(format!("there is no launch `{unknown}` to measure; there are {}", known.join(", "))));
     }

@@ -6,4 +6,5 @@ mod compare;
 mod logits;
 mod run;
 mod terminal;
+mod tune;
 mod verify;
