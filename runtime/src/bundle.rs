@@ -130,6 +130,12 @@ impl Bundle {
         &self.path
     }
 
+    /// The hash of its table, which has the hashes of all sections: what it is known by.
+    pub fn hash(&self) -> hipc_ir::bundle::Digest {
+        let stored = self.mapped.as_ref().get(32..64).and_then(|b| <[u8; 32]>::try_from(b).ok());
+        hipc_ir::bundle::Digest(stored.unwrap_or_default())
+    }
+
     /// What is in it.
     pub fn manifest(&self) -> &Manifest {
         self.contents.manifest()

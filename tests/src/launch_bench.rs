@@ -1,38 +1,14 @@
 //! Single launches on any driver: operands of a kernel made at random, executed, compared with the reference.
 
 use half::{bf16, f16};
-use hipc_ir::dtype::{DType, KvType, Layout, Q8Layout};
-use hipc_ir::fused::{Access, Choose, FusedOp, Param, Role, Shape};
-use hipc_ir::plan::{KernelSpec, SamplingState, StepState};
-use hipc_reference::blocks::{quantize, split_row};
-use hipc_reference::launch::{Finding, check};
+use hipc_ir::dtype::{DType, Layout};
+use hipc_ir::fused::{Param, Role, Shape};
+use hipc_ir::plan::{KernelSpec, StepState};
+use hipc_reference::blocks::split_row;
+use hipc_reference::launch::{Finding, check, strayed};
 use hipfire_run::device::{DeviceError, DevicePtr, Driver, KernelLaunch};
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    /// 64 random bits.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-    /// From 0 up to `n`, without it.
-    pub fn below(&mut self, n: u32) -> u32 {
-        (self.bits() >> 32) as u32 % n.max(1)
-    }
-    /// Uniform in 0 … 1.
-    pub fn unit(&mut self) -> f32 {
-        (self.bits() >> 40) as f32 / (1 << 24) as f32
-    }
-    /// About normal, variance 1: the sum of twelve uniform numbers.
-    pub fn normal(&mut self) -> f32 {
-        (0..12).map(|_| self.unit()).sum::<f32>() - 6.0
-    }
-}
+pub use hipfire_run::verify::inputs::{Random, best_of_tiles};
+use hipfire_run::verify::inputs::{Request, SAMPLED, UNTOUCHED};
 
 /// A launch's kernel in a program of up to `tokens` tokens, with the bytes of its operands.
 #[derive(Clone, Debug)]
@@ -41,31 +17,17 @@ pub struct Case {
     pub spec: KernelSpec,
     /// Most tokens per step.
     pub tokens: u32,
-    /// Bytes from before the launch, parallel to [`FusedOp::params`]. What is only written holds NaNs.
+    /// Bytes from before the launch, parallel to the op's parameters. What is only written holds NaNs.
     pub operands: Vec<Vec<u8>>,
 }
-
-/// What isn't a result holds this before a launch: NaN in every float format.
-const UNTOUCHED: u8 = 0xff;
 
 impl Case {
     /// Random operands; `ctx` positions where the op itself names none.
     pub fn random(spec: &KernelSpec, tokens: u32, ctx: u32, seed: u64) -> Self {
-        let mut random = Random(seed);
-        let make = |p: &Param| operand(spec, p, tokens, ctx, &mut random);
-        let mut operands: Vec<Vec<u8>> = spec.op.params().iter().map(make).collect();
-        if let FusedOp::Choose(Choose { n, partials: true, .. }) = spec.op {
-            // A choice relies on partials that are its logits'.
-            let place = |role| spec.op.params().iter().position(|p| p.role == role);
-            if let (Some(partials), Some(logits)) = (place(Role::Partials), place(Role::Logits)) {
-                let rows = operands[logits].as_chunks::<4>().0.chunks_exact(n as usize);
-                let best = |row: &[[u8; 4]]| {
-                    let row: Vec<f32> = row.iter().map(|b| f32::from_le_bytes(*b)).collect();
-                    best_of_tiles(&row, spec.geometry.tile as usize)
-                };
-                operands[partials] = rows.flat_map(best).collect();
-            }
-        }
+        let request = Request { spec, tokens, ctx, magnitude: 1.0, sampling: SAMPLED, seed };
+        let params = spec.op.params();
+        let made = request.operands().into_iter().zip(&params).zip(1000..);
+        let operands = made.map(|((made, p), i)| made.unwrap_or_else(|| fixed(p, ctx, &mut Random::fork(seed, i)))).collect();
         Self { spec: spec.clone(), tokens, operands }
     }
 
@@ -104,18 +66,8 @@ impl Case {
     /// Operands that a launch changed although it must not: what is only read, and results of tokens that the step lacks.
     pub fn strayed(&self, state: StepState, after: &[Vec<u8>]) -> Vec<Role> {
         let before = self.with_state(state);
-        let params = self.spec.op.params();
-        let strayed = |((p, b), a): &((&Param, &Vec<u8>), &Vec<u8>)| {
-            let first = match (p.access, p.shape) {
-                (Access::Read, _) => 0,
-                (_, Shape::F32(_) | Shape::Q8(_) | Shape::Ssq | Shape::Partials | Shape::Ids) => {
-                    b.len() / self.tokens as usize * state.n as usize
-                }
-                _ => b.len(),
-            };
-            a[first..] != b[first..]
-        };
-        params.iter().zip(&before).zip(after).filter(strayed).map(|((p, _), _)| p.role).collect()
+        let [b, a] = [before.as_slice(), after].map(|all| all.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        strayed(&self.spec, self.tokens, state, &b, &a)
     }
 }
 
@@ -137,77 +89,12 @@ impl<'d> Loaded<'d> {
     }
 }
 
-/// Arg-max partials of a row of logits: the largest of each tile and where it is, the first among equals.
-pub fn best_of_tiles(row: &[f32], tile: usize) -> Vec<u8> {
-    let best = |(t, values): (usize, &[f32])| {
-        let start = (f32::NEG_INFINITY, i32::MAX);
-        let (value, index) = (0..).zip(values).fold(start, |best, (i, &v)| {
-            let index = (t * tile) as i32 + i;
-            if v > best.0 || (v == best.0 && index < best.1) { (v, index) } else { best }
-        });
-        [value.to_le_bytes(), index.to_le_bytes()].concat()
-    };
-    row.chunks(tile).enumerate().flat_map(best).collect()
-}
-
-fn bytes_of(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
-    values.into_iter().flat_map(f32::to_le_bytes).collect()
-}
-
-fn operand(spec: &KernelSpec, p: &Param, tokens: u32, ctx: u32, random: &mut Random) -> Vec<u8> {
-    let (parts_in, parts_out) = (spec.geometry.parts_in, spec.parts_out());
-    let parts = if p.access == Access::Read { parts_in } else { parts_out };
-    let size = |n: u32| (tokens * n) as usize;
-    let only_written = p.access == Access::Write;
+/// Weights and tables.
+fn fixed(p: &Param, ctx: u32, random: &mut Random) -> Vec<u8> {
     match p.shape {
-        Shape::State => vec![0; StepState::BYTES as usize],
-        Shape::Sampling => {
-            let how =
-                SamplingState { temperature: 0.9, top_k: 20, top_p: 0.9, min_p: 0.01, repeat_penalty: 1.2, repeat_last_n: 9 };
-            how.to_bytes().to_vec()
-        }
-        Shape::Draws => (0..=ctx).flat_map(|_| f64::from(random.unit()).to_le_bytes()).collect(),
-        Shape::Tokens | Shape::Outbox => {
-            let vocab = if let FusedOp::Embed(e) = &spec.op { e.vocab } else { 1 << 15 };
-            (0..=ctx).flat_map(|_| random.below(vocab).to_le_bytes()).collect()
-        }
-        Shape::Scratch => vec![UNTOUCHED; spec.scratch_bytes(tokens) as usize],
-        Shape::Counters => vec![0; spec.counter_bytes(tokens) as usize],
-        Shape::F32(n) if only_written => vec![UNTOUCHED; 4 * size(n)],
-        Shape::F32(n) => bytes_of((0..size(n)).map(|_| random.normal())),
-        Shape::Q8(n) => {
-            let layout = Q8Layout { n, block: Q8Layout::DEFAULT_BLOCK };
-            let mut bytes = vec![UNTOUCHED; size(layout.stride())];
-            for token in bytes.chunks_exact_mut(layout.stride() as usize).filter(|_| !only_written) {
-                let x: Vec<f32> = (0..n).map(|_| random.normal()).collect();
-                quantize(layout, &x, token);
-            }
-            bytes
-        }
-        Shape::Ssq if only_written => vec![UNTOUCHED; 4 * size(parts)],
-        Shape::Ssq => bytes_of((0..size(parts)).map(|_| 32.0 * random.unit())),
-        Shape::Partials if only_written => vec![UNTOUCHED; 8 * size(parts)],
-        Shape::Partials => {
-            // Every part has the arg-max of its own rows.
-            let n = if let FusedOp::Choose(a) = &spec.op { a.n } else { parts };
-            let rows = n.div_ceil(parts);
-            let pair = |i: usize| {
-                let index = ((i as u32 % parts) * rows + random.below(rows)).min(n - 1);
-                [random.normal().to_le_bytes(), index.to_le_bytes()].concat()
-            };
-            (0..size(parts)).flat_map(pair).collect()
-        }
-        Shape::Ids => vec![UNTOUCHED; 4 * tokens as usize],
         Shape::RopeTable(rope) => {
             let angles = (0..ctx * (rope.dims / 2)).map(|_| 6.3 * random.unit());
-            bytes_of(angles.flat_map(|a| [a.cos(), a.sin()]))
-        }
-        Shape::Cache(cache) => {
-            let values = (0..cache.heads * cache.ctx * cache.head_dim).map(|_| random.normal());
-            match cache.kv {
-                KvType::F32 => bytes_of(values),
-                KvType::F16 => values.flat_map(|v| f16::from_f32(v).to_le_bytes()).collect(),
-            }
+            angles.flat_map(|a| [a.cos(), a.sin()]).flat_map(f32::to_le_bytes).collect()
         }
         Shape::Weight { dtype, layout: Layout::Gguf, rows, cols } => weights(dtype, rows * cols, random),
         Shape::Weight { dtype, layout: Layout::Split, rows, cols } => {
@@ -219,6 +106,7 @@ fn operand(spec: &KernelSpec, p: &Param, tokens: u32, ctx: u32, random: &mut Ran
             }
             split
         }
+        _ => Vec::new(),
     }
 }
 

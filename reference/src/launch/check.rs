@@ -14,6 +14,9 @@
 //! third reason, a new key whose f16 is rounded the other way; attention is judged by the key that it stored.
 
 mod rounded;
+mod strayed;
+
+pub use strayed::strayed;
 
 use super::choose::Sampled;
 use super::{Arg, LaunchError, Witness, exec_exact};

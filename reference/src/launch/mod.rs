@@ -17,7 +17,7 @@ mod operands;
 mod row;
 mod tracked;
 
-pub use check::{Finding, check};
+pub use check::{Finding, check, strayed};
 
 use crate::blocks::split_row;
 use arith::{Arithmetic, Exact, Fast};

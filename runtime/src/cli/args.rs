@@ -17,6 +17,8 @@ use std::path::PathBuf;
                   hipfire-run plan.bin --chat                                talk to it\n  \
                   hipfire-run bench plan.bin                                 how fast it is\n  \
                   hipfire-run profile plan.bin                               and where the time goes\n  \
+                  hipfire-run verify plan.bin                                whether this device computes what it must
+  \
                   hipfire-run doctor                                         what this machine can run\n\n\
                   Exit codes: 0 done, 1 a check failed, 2 the input or the request is wrong, 3 the machine lacks something."
 )]
@@ -38,6 +40,8 @@ pub enum Command {
     Bench(Bench),
     /// Measure every kernel of a decode step by itself
     Profile(Profile),
+    /// Compare every kernel on a device with the reference, and whole steps with the CPU
+    Verify(Verify),
     /// Show what this machine can do and how to mend what it cannot
     Doctor(Doctor),
 }
@@ -231,6 +235,69 @@ pub struct Profile {
     /// Positions in the cache before the step; they are skipped, not computed
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub depth: u32,
+}
+
+/// Arguments of `hipfire-run verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Every kernel is run by itself on inputs at random, at the edges of what it can be asked for: positions 0, 1, 31 to \
+33, 127 to 129, where attention splits the context, and the last; inputs as large as 1e-4, 1 and 1e4, and zero; one token, a part of a \
+chunk, a whole one. What it writes is compared with the reference (in f64, rounded once), by these bounds: integer products NMSE 1e-10, \
+other f32 1e-7, copies exact; int8 scales 1e-6 or what f32 can hold, quants equal but at ties. What it must not write has to be as it \
+was, and a second run has to leave the same bits. Then whole decode steps are compared with the CPU's, and with themselves as a graph.\n\n\
+Launches are numbered from 0: those of the decode program, then those of the prompt program (hipc inspect has them). Exit code 1: \
+something is wrong; the last line says how to see it again.\n\nExamples:\n  hipfire-run verify plan.bin\n  \
+hipfire-run verify plan.bin --device hip:0 --report verified.md\n  hipfire-run verify plan.bin --launch 3 --position 128   one launch, \
+at one position\n  hipfire-run verify plan.bin --synthetic                 without the model file"
+)]
+pub struct Verify {
+    /// The bundle
+    pub bundle: PathBuf,
+    /// What is verified: auto, cpu, hip:N (the N-th AMD GPU), for tests host and cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceName,
+    /// The model file, if it has moved since it was compiled
+    #[arg(long, value_name = "GGUF", conflicts_with = "synthetic")]
+    pub model: Option<PathBuf>,
+    /// Fill the weights at random; done anyway where the model file isn't there
+    #[arg(long)]
+    pub synthetic: bool,
+    /// Only the first N layers, and what belongs to none
+    #[arg(long, value_name = "N")]
+    pub layers: Option<u32>,
+    /// Only this launch
+    #[arg(long, value_name = "K")]
+    pub launch: Option<usize>,
+    /// Only cases at this position
+    #[arg(long, value_name = "P")]
+    pub position: Option<u32>,
+    /// Every launch, not only the first of each kernel and those of the last layer
+    #[arg(long)]
+    pub all: bool,
+    /// Rows of each mat-vec that are compared, at random, in whole tiles, int8 blocks and heads; 0: all [default: all of small ones, 256 of large ones]
+    #[arg(long, value_name = "N")]
+    pub rows: Option<u32>,
+    /// Seed of all that is random
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub seed: u64,
+    /// Time for the launches; cases that don't fit are left out, and the report says so
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub seconds: u64,
+    /// Don't stop at the first launch that is wrong
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Leave out whole steps
+    #[arg(long)]
+    pub no_chain: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Write a report with provenance, in Markdown
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Say what is done
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 /// Arguments of `hipfire-run doctor`.

@@ -6,3 +6,4 @@ mod compare;
 mod logits;
 mod run;
 mod terminal;
+mod verify;

@@ -1,14 +1,13 @@
 //! Every launch of a step against the reference's exact form of it, on the launch's own inputs.
 
-use hipc_ir::fused::{Access, Param, ProgramKind, Shape};
+use hipc_ir::fused::{Access, ProgramKind, Shape};
 use hipc_ir::plan::{Buffer, Plan, Program, Space, StepState};
-use hipc_reference::launch::{Finding, check};
+use hipc_reference::launch::{Finding, check, strayed};
 use hipfire_run::device::Backend;
+use hipfire_run::verify::bytes::Bytes;
+use hipfire_run::verify::inputs::UNTOUCHED;
 use std::collections::BTreeMap;
 use std::fmt;
-
-/// What isn't written yet holds this: NaN in every float format.
-const UNWRITTEN: u8 = 0xff;
 
 /// What was compared, and all that is wrong.
 #[derive(Debug, Default)]
@@ -80,22 +79,6 @@ impl Compared {
     }
 }
 
-/// A copy of an operand, aligned for every type.
-struct Operand(Vec<u64>, usize);
-
-impl Operand {
-    fn of(backend: &mut impl Backend, buffer: Buffer) -> Self {
-        let len = backend.plan().buffers[buffer].bytes as usize;
-        let mut words = vec![0u64; len.div_ceil(8)];
-        let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..len];
-        backend.read(buffer, 0, bytes).unwrap_or_else(|e| panic!("{e}"));
-        Self(words, len)
-    }
-    fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.0)[..self.1]
-    }
-}
-
 /// Runs a step of `ids` at the state's position launch by launch. Values of the step begin as NaN, so that nothing is right that reads
 /// what no launch wrote.
 ///
@@ -111,7 +94,7 @@ pub fn step(backend: &mut impl Backend, kind: ProgramKind, state: StepState, ids
     write(backend, plan.tokens, 4 * state.pos as u64, &bytes);
     write(backend, plan.state, 0, &state.to_bytes());
     for (buffer, decl) in plan.buffers.iter().filter(|(_, d)| d.space == Space::Arena) {
-        write(backend, buffer, 0, &vec![UNWRITTEN; decl.bytes as usize]);
+        write(backend, buffer, 0, &vec![UNTOUCHED; decl.bytes as usize]);
     }
     for i in 0..program.launches.len() {
         launch(backend, &plan, number, i, state, compared);
@@ -123,42 +106,34 @@ fn launch(backend: &mut impl Backend, plan: &Plan, program: usize, i: usize, sta
     let (kind, launch) = (plan.programs[program].kind, &plan.programs[program].launches[i]);
     let at = format!("{kind:?} at {}+{}, launch {i} {}", state.pos, state.n, launch.label);
     let kernel = &plan.kernels[launch.kernel];
-    let before: Vec<Operand> = launch.args.iter().map(|&b| Operand::of(backend, b)).collect();
+    let before: Vec<Bytes> = launch.args.iter().map(|&b| all_of(backend, b)).collect();
     backend.run(program, i..i + 1).unwrap_or_else(|e| panic!("{at}: {e}"));
-    let after: Vec<Operand> = launch.args.iter().map(|&b| Operand::of(backend, b)).collect();
-    let before: Vec<&[u8]> = before.iter().map(Operand::bytes).collect();
-    let after: Vec<&[u8]> = after.iter().map(Operand::bytes).collect();
+    let after: Vec<Bytes> = launch.args.iter().map(|&b| all_of(backend, b)).collect();
+    let before: Vec<&[u8]> = before.iter().map(|b| &**b).collect();
+    let after: Vec<&[u8]> = after.iter().map(|b| &**b).collect();
     let findings = check(kernel, state, &before, &after).unwrap_or_else(|e| panic!("{at}: {e}"));
     findings.iter().for_each(|f| compared.take(&at, f));
-    for ((param, before), after) in kernel.op.params().iter().zip(before).zip(after) {
+    for param in kernel.op.params().iter().filter(|p| p.access != Access::Read) {
         if let Shape::Q8(n) = param.shape {
-            compared.quants += if param.access == Access::Read { 0 } else { n as usize * state.n as usize };
+            compared.quants += n as usize * state.n as usize;
         }
-        let kept = results_end(param, before.len(), plan.programs[program].tokens, state);
-        if before[kept..] != after[kept..] {
-            compared.wrong.push(format!("{at}: {:?} was touched where it isn't a result", param.role));
-        }
+    }
+    for role in strayed(kernel, plan.programs[program].tokens, state, &before, &after) {
+        compared.wrong.push(format!("{at}: {role:?} was touched where it isn't a result"));
     }
     compared.launches += 1;
 }
 
-/// Where the part of an operand begins that the launch must leave as it is: all that is only read, and the tokens that the step lacks.
-fn results_end(param: &Param, bytes: usize, tokens: u32, state: StepState) -> usize {
-    match (param.access, param.shape) {
-        (Access::Read, _) => 0,
-        (Access::Write, Shape::F32(_) | Shape::Q8(_) | Shape::Ssq | Shape::Partials | Shape::Ids) => {
-            bytes / tokens as usize * state.n as usize
-        }
-        _ => bytes,
-    }
+fn all_of(backend: &mut impl Backend, buffer: Buffer) -> Bytes {
+    Bytes::read(backend, buffer).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The logits of a sound model are numbers.
 fn finite(backend: &mut impl Backend, plan: &Plan, program: &Program, state: StepState, compared: &mut Compared) {
     let vocab = plan.model.vocab as usize;
-    let logits = Operand::of(backend, program.logits);
+    let logits = all_of(backend, program.logits);
     let wanted = 4 * vocab * state.head_from as usize..4 * vocab * state.n as usize;
-    let values = logits.bytes()[wanted].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
+    let values = logits[wanted].as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
     let bad = values.filter(|v| !v.is_finite()).count();
     if bad > 0 {
         compared.wrong.push(format!("{:?} at {}+{}: {bad} logits aren't finite", program.kind, state.pos, state.n));

@@ -1,0 +1,257 @@
+//! What was found.
+
+use super::{Case, Place, kind};
+use hipc_ir::fused::{FusedOp, Segment};
+use hipc_ir::plan::{KernelSpec, Plan};
+use hipc_reference::launch::Finding;
+use serde::Serialize;
+
+/// One launch compared.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Number over all programs (`--launch`).
+    pub launch: usize,
+    /// `decode` or `prompt`.
+    pub program: &'static str,
+    /// Layer.
+    pub layer: Option<u32>,
+    /// Short name.
+    pub label: String,
+    /// Kernel.
+    pub kernel: String,
+    /// What it computes.
+    pub shape: String,
+    /// Launches of the plan with the same kernel, in the same program.
+    pub stands_for: usize,
+    /// Cases compared.
+    pub cases: usize,
+    /// Cases that there are; more than were compared if time ran out or one was wrong.
+    pub planned: usize,
+    /// Rows compared, and rows in all; none where all were.
+    pub rows: Option<(u32, u32)>,
+    /// Largest noise.
+    pub nmse: f64,
+    /// Largest noise as a part of what is allowed.
+    pub share: f64,
+    /// Largest relative distance of an int8 block's scale.
+    pub scale: f64,
+    /// The same as a part of what it may be off by.
+    pub strain: f64,
+    /// Quants, f16 and arg-maxes left out because the reference lies at a tie.
+    pub ties: usize,
+    /// int8 values compared.
+    pub quants: u64,
+    /// What is wrong.
+    pub failure: Option<Failure>,
+}
+
+/// What is wrong, and where.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// The case.
+    pub case: Case,
+    /// In words.
+    pub what: String,
+}
+
+/// Whole decode steps compared.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChainRow {
+    /// Steps.
+    pub steps: u32,
+    /// Noise of the last logits against those of `cpu`.
+    pub nmse: f64,
+    /// Noise of `cpu`'s own when the embedding moves by a rounding.
+    pub sensitivity: f64,
+    /// Most noise allowed.
+    pub bound: f64,
+    /// Whether both have the same largest logit.
+    pub same_choice: bool,
+    /// Whether the same step gave identical bits.
+    pub twice: bool,
+    /// Whether the recording was a graph of the device.
+    pub graph: bool,
+    /// Whether the recorded step gave identical bits.
+    pub replayed: bool,
+}
+
+impl ChainRow {
+    /// Whether nothing is wrong.
+    pub fn passes(&self) -> bool {
+        self.nmse <= self.bound && self.twice && self.replayed
+    }
+}
+
+/// All that was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Device.
+    pub device: String,
+    /// Architecture whose plan was executed.
+    pub target: String,
+    /// Launches of the plan.
+    pub launches: usize,
+    /// Kernels of the plan.
+    pub kernels: usize,
+    /// Kernels of which a launch was compared.
+    pub kernels_compared: usize,
+    /// Launches compared.
+    pub rows: Vec<Row>,
+    /// Whole steps.
+    pub chain: Option<ChainRow>,
+    /// Why there are none, if there are none.
+    pub no_chain: Option<String>,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl Report {
+    /// With nothing in it yet.
+    pub fn new(plan: &Plan, device: String, seed: u64) -> Self {
+        Self {
+            device,
+            target: plan.target.clone(),
+            launches: plan.programs.iter().map(|p| p.launches.len()).sum(),
+            // Those of steps; what loading does is compared by every launch that reads a weight.
+            kernels: plan.kernels.values().filter(|k| !matches!(k.op, FusedOp::Repack(_))).count(),
+            kernels_compared: 0,
+            rows: Vec::new(),
+            chain: None,
+            no_chain: None,
+            seed,
+        }
+    }
+
+    /// With these launches.
+    pub fn with_rows(mut self, rows: Vec<Row>) -> Self {
+        let mut kernels: Vec<&str> = rows.iter().map(|r| r.kernel.as_str()).collect();
+        kernels.sort_unstable();
+        kernels.dedup();
+        self.kernels_compared = kernels.len();
+        self.rows = rows;
+        self
+    }
+
+    /// The first launch that is wrong.
+    pub fn failure(&self) -> Option<(&Row, &Failure)> {
+        self.rows.iter().find_map(|row| row.failure.as_ref().map(|f| (row, f)))
+    }
+
+    /// Whether nothing is wrong.
+    pub fn passes(&self) -> bool {
+        self.failure().is_none() && self.chain.as_ref().is_none_or(ChainRow::passes)
+    }
+
+    /// What was not shown, a sentence each.
+    pub fn not_shown(&self, synthetic: bool) -> Vec<String> {
+        let mut all = Vec::new();
+        if self.kernels_compared < self.kernels {
+            all.push(format!("{} of {} kernels were not compared.", self.kernels - self.kernels_compared, self.kernels));
+        }
+        let launches = self.rows.len();
+        if launches < self.launches {
+            let rest = self.launches - launches;
+            all.push(format!("{rest} launches were not compared by themselves; --all compares those of equal kernels, too."));
+        }
+        let cut = self.rows.iter().filter(|r| r.cases < r.planned).count();
+        if cut > 0 {
+            all.push(format!(
+                "{cut} launches were not tried in all of their cases (the column has how many): time ran out, or one was wrong."
+            ));
+        }
+        let some = self.rows.iter().filter(|r| r.rows.is_some()).count();
+        if some > 0 {
+            all.push(format!(
+                "Of {some} launches the reference computed only some rows (the column has how many); of the others' results it was \
+                 checked that they are numbers, that int8 sums are those of their quants, and that a second run gives the same bits. \
+                 --rows 0 compares all."
+            ));
+        }
+        if let Some(why) = &self.no_chain {
+            all.push(format!("No whole step was compared: {why}."));
+        }
+        if self.chain.as_ref().is_some_and(|c| !c.graph) {
+            all.push("The device has no graphs: a recorded step was launched one by one.".into());
+        }
+        if synthetic {
+            all.push("The weights were random, not the model's.".into());
+        }
+        all.push("Drawn choices were tried with one setting of the sampler; whole steps chose greedily.".into());
+        all.push(
+            "Attention's scores were not made large: where they are, no f32 holds their exponentials to these bounds.".into(),
+        );
+        all.push("Nothing is said about speed, about quality of text, or about other devices of the same kind.".into());
+        all
+    }
+}
+
+impl Row {
+    /// With nothing compared yet.
+    pub fn new(plan: &Plan, place: Place, planned: usize) -> Self {
+        let program = &plan.programs[place.program];
+        let launch = &program.launches[place.index];
+        let spec = &plan.kernels[launch.kernel];
+        Self {
+            launch: place.number,
+            program: kind(program.kind),
+            layer: launch.layer,
+            label: launch.label.clone(),
+            kernel: spec.name.clone(),
+            shape: shape(spec),
+            stands_for: program.launches.iter().filter(|l| l.kernel == launch.kernel).count(),
+            cases: 0,
+            planned,
+            rows: None,
+            nmse: 0.0,
+            share: 0.0,
+            scale: 0.0,
+            strain: 0.0,
+            ties: 0,
+            quants: 0,
+            failure: None,
+        }
+    }
+
+    /// Adds a result operand.
+    pub fn take(&mut self, f: &Finding) {
+        self.nmse = self.nmse.max(f.nmse);
+        if f.nmse > 0.0 {
+            self.share = self.share.max(f.nmse / f.bound);
+        }
+        self.scale = self.scale.max(f.scale);
+        self.strain = self.strain.max(f.strain);
+        self.ties += f.ties;
+    }
+}
+
+/// `q4_k [1024+256+256 x 512]`, `8 heads of 64, 4 in the cache, 4 splits`, …
+fn shape(spec: &KernelSpec) -> String {
+    match &spec.op {
+        FusedOp::Embed(e) => format!("{} [{} x {}]", e.dtype, e.vocab, e.n),
+        FusedOp::Gemv(g) => {
+            let join = |f: &dyn Fn(&Segment) -> String| {
+                let mut all: Vec<String> = g.segments.iter().map(f).collect();
+                all.dedup_by(|a, b| a == b && a.parse::<u32>().is_err());
+                all.join("+")
+            };
+            format!("{} [{} x {}]", join(&|s| s.dtype.to_string()), join(&|s| s.rows.to_string()), g.k)
+        }
+        FusedOp::Attend(a) => {
+            let splits = spec.geometry.splits;
+            format!(
+                "{} heads of {}, {} cached, {splits} split{}",
+                a.heads,
+                a.cache.head_dim,
+                a.cache.heads,
+                if splits == 1 { "" } else { "s" }
+            )
+        }
+        FusedOp::Heads(h) => {
+            let parts: Vec<String> = h.parts.iter().map(|p| format!("{} heads of {}", p.heads, p.head_dim)).collect();
+            parts.join(", ")
+        }
+        FusedOp::Row(r) => format!("{} values", r.n),
+        FusedOp::Choose(c) => format!("{} logits", c.n),
+        FusedOp::Repack(r) => format!("{} [{} x {}]", r.dtype, r.rows, r.cols),
+    }
+}
