@@ -4,12 +4,14 @@
 //! Whatever goes wrong before (a full disk, Ctrl-C), the temporary file is removed and an older bundle stays as it was.
 
 use crate::pipeline::{Built, Options};
+use crate::tuning;
 use hipc_ir::PrimaryMap;
 use hipc_ir::bundle::{
     ArchEntry, Digest, FormatError, Manifest, Provenance, Section, SectionKind, TensorPlace, WeightsRef, encode, file_bytes,
     header, place, split_plan,
 };
 use hipc_ir::dtype::KvType;
+use hipc_ir::tuning::Trial;
 use hipc_models::{GgufError, GgufFile, Model};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -131,7 +133,17 @@ fn contents(request: &BundleRequest, folder: &Path, data: &TensorData) -> Result
         add(SectionKind::Plan, name, encode(SectionKind::Plan, &plan)?);
         add(SectionKind::Code, name, built.code.clone());
         add(SectionKind::Unit, name, built.planned.unit.clone().into_bytes());
+        if !built.trials.is_empty() {
+            let trials: Vec<&Trial> = built.trials.iter().map(|t| &t.trial).collect();
+            add(SectionKind::Trials, name, encode(SectionKind::Trials, &trials)?);
+            for (i, tried) in built.trials.iter().enumerate() {
+                add(SectionKind::TrialCode, &format!("{name}/{i}"), tried.code.clone());
+            }
+        }
         archs.push(ArchEntry { name: name.to_owned(), ns, memory: built.planned.memory.clone() });
+    }
+    for (i, source) in request.options.tuning.sources().iter().enumerate() {
+        add(SectionKind::Tuning, &i.to_string(), source.text.clone().into_bytes());
     }
     let ctx = request.options.ctx_for(request.model);
     let manifest = Manifest {
@@ -149,21 +161,28 @@ fn contents(request: &BundleRequest, folder: &Path, data: &TensorData) -> Result
     Ok(contents)
 }
 
-fn provenance(request: &BundleRequest, ctx: u32) -> Provenance {
+/// Hash of the kernel templates.
+pub fn templates_hash() -> Digest {
     let mut templates = blake3::Hasher::new();
     for (path, text) in hipc_templates::HEADERS {
         for part in [path, text] {
             templates.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
     }
+    Digest(templates.finalize().into())
+}
+
+fn provenance(request: &BundleRequest, ctx: u32) -> Provenance {
     let kv = if request.options.kv == KvType::F32 { "--kv f32" } else { "--kv f16" };
+    let tuning = request.options.tuning.sources().iter().map(tuning::provenance);
+    let flags = [format!("--ctx {ctx}"), kv.to_owned()].into_iter().chain(tuning).collect();
     Provenance {
         hipc: env!("CARGO_PKG_VERSION").to_owned(),
-        templates: Digest(templates.finalize().into()),
+        templates: templates_hash(),
         model_header: Digest(request.model.gguf.header_hash()),
         model_path: request.model.gguf.path().display().to_string(),
         compilers: request.built.iter().map(|b| (b.target.name.to_owned(), b.compiler.clone())).collect(),
-        flags: vec![format!("--ctx {ctx}"), kv.to_owned()],
+        flags,
     }
 }
 

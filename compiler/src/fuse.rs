@@ -9,6 +9,7 @@ use crate::egraph::region::{Regions, cut};
 use crate::egraph::report::{self, FusionReport, RegionReport};
 use crate::egraph::{Saturated, rules, saturate};
 use crate::target::Target;
+use crate::tuning::Tuning;
 use egg::StopReason;
 use hipc_ir::KvType;
 use hipc_ir::fused::{FusedGraph, FusedLaunch, Operand, ProgramKind, Role};
@@ -28,12 +29,14 @@ pub struct FuseOptions {
     pub without: Vec<String>,
     /// Whether the report weighs every candidate fusion, which takes some times longer than fusing.
     pub explain: bool,
+    /// Geometries that were measured.
+    pub tuning: Tuning,
 }
 
 impl FuseOptions {
     /// All rules; a short report.
     pub fn new(ctx: u32, kv: KvType) -> Self {
-        Self { ctx, kv, chunk: 64, without: Vec::new(), explain: false }
+        Self { ctx, kv, chunk: 64, without: Vec::new(), explain: false, tuning: Tuning::NONE }
     }
 }
 
@@ -92,7 +95,7 @@ pub fn fuse(graph: &Graph, kind: ProgramKind, opts: &FuseOptions, target: &Targe
     let graph = place_quantize(graph);
     let regions = cut(&graph, opts.ctx, opts.kv);
     let rules = rules::rewrites(kind, &opts.without);
-    let cost = CostModel::new(target, if kind == ProgramKind::Decode { 1 } else { opts.chunk });
+    let cost = CostModel::new(target, if kind == ProgramKind::Decode { 1 } else { opts.chunk }, &opts.tuning);
     let saturated: Vec<Saturated> = regions.templates.iter().map(|t| saturate(t, &rules)).collect();
     if let Some((region, s)) = saturated.iter().enumerate().find(|(_, s)| !matches!(s.stop, StopReason::Saturated)) {
         return Err(FuseError::NotSaturated { region, reason: format!("{:?}", s.stop) });

@@ -14,6 +14,8 @@ pub mod schedule;
 pub mod select;
 pub mod target;
 pub mod toolchain;
+pub mod trials;
+pub mod tuning;
 
 #[cfg(test)]
 mod testing;

@@ -10,6 +10,8 @@ use crate::layout::lay_out;
 use crate::schedule::{self, Request, ScheduleError};
 use crate::target::{Platform, Target};
 use crate::toolchain::{CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
+use crate::trials::{self, Tried};
+use crate::tuning::Tuning;
 use hipc_codeobj::{CodeObject, CodeObjectError};
 use hipc_ir::dtype::KvType;
 use hipc_ir::fused::ProgramKind;
@@ -29,11 +31,15 @@ pub struct Options {
     pub ctx: Option<u32>,
     /// Storage type of the cache.
     pub kv: KvType,
+    /// Geometries that were measured.
+    pub tuning: Tuning,
+    /// Whether the launches of the decode program are compiled in other geometries, too, to be measured.
+    pub alternatives: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ctx: None, kv: KvType::F16 }
+        Self { ctx: None, kv: KvType::F16, tuning: Tuning::NONE, alternatives: false }
     }
 }
 
@@ -113,6 +119,8 @@ pub struct Built {
     pub compiler: String,
     /// Whether the machine code came from the cache.
     pub cached: bool,
+    /// Launches in other geometries, if they were asked for.
+    pub trials: Vec<Tried>,
 }
 
 /// Graph to plan and HIP unit, for one target.
@@ -121,7 +129,8 @@ pub struct Built {
 /// [`CompileError`], all of them ours: whatever is wrong with a file was found when it was loaded.
 pub fn plan(model: &Model, target: &Target, options: &Options) -> Result<Planned, CompileError> {
     let ctx = options.ctx_for(model);
-    let fused = |kind| fuse(&model.graph, kind, &FuseOptions::new(ctx, options.kv), target);
+    let fuse_options = FuseOptions { tuning: options.tuning.clone(), ..FuseOptions::new(ctx, options.kv) };
+    let fused = |kind| fuse(&model.graph, kind, &fuse_options, target);
     let (mut decode, mut prompt) = (fused(ProgramKind::Decode)?, fused(ProgramKind::Prompt)?);
     lay_out(&mut decode.graph, target);
     lay_out(&mut prompt.graph, target);
@@ -135,6 +144,7 @@ pub fn plan(model: &Model, target: &Target, options: &Options) -> Result<Planned
         kv: options.kv,
         programs: &[(&decode.graph, 1), (&prompt.graph, PROMPT_CHUNK.min(ctx))],
         target,
+        tuning: &options.tuning,
     };
     let plan = schedule::schedule(&request)?;
     verify(target, check(&plan, None).and_then(|()| check_meaning(&plan, &model.graph, request.programs)))?;
@@ -161,7 +171,11 @@ pub fn build(
         let compiled = toolchain.compile(&unit, target, code_form(target), compile)?;
         let object = check_object(&planned.plan, target, &compiled.bytes)?;
         let compiler = compiled.compiler.to_string();
-        let built = Built { target, planned, code: compiled.bytes, object, compiler, cached: compiled.cached };
+        let trials = match options.alternatives {
+            true => trials::build(&model.name, &planned.plan, target, toolchain, compile)?,
+            false => Vec::new(),
+        };
+        let built = Built { target, planned, code: compiled.bytes, object, compiler, cached: compiled.cached, trials };
         progress(&built);
         Ok(built)
     };

@@ -9,6 +9,7 @@
 use crate::cost;
 use crate::select::{SelectError, repacking, select};
 use crate::target::Target;
+use crate::tuning::Tuning;
 use hipc_ir::PrimaryMap;
 use hipc_ir::dtype::{KvType, Layout, Q8Layout};
 use hipc_ir::fused::{
@@ -65,6 +66,8 @@ pub struct Request<'a> {
     pub programs: &'a [(&'a FusedGraph, u32)],
     /// Target.
     pub target: &'a Target,
+    /// Geometries that were measured.
+    pub tuning: &'a Tuning,
 }
 
 /// Selects kernels, lays out memory and fills in launches.
@@ -72,7 +75,7 @@ pub struct Request<'a> {
 /// # Errors
 /// [`ScheduleError`]; on graphs that verify there is none.
 pub fn schedule(request: &Request) -> Result<Plan, ScheduleError> {
-    let mut selection = select(request.programs, request.target)?;
+    let mut selection = select(request.programs, request.target, request.tuning)?;
     let mut places = Places::new(request);
     let uses = || request.programs.iter().zip(&selection.programs);
     let counters = uses().flat_map(|(&(_, tokens), used)| used.iter().map(move |&k| (k, tokens)));

@@ -7,6 +7,7 @@
 
 use crate::cost;
 use crate::target::Target;
+use crate::tuning::Tuning;
 use hipc_ir::PrimaryMap;
 use hipc_ir::dtype::{DType, Q8Layout};
 use hipc_ir::fused::{
@@ -61,11 +62,11 @@ const HEADS_PER_WAVE: u32 = 3;
 /// Positions that a split of attention has at least when the cache is full.
 const MIN_SPLIT: u32 = 64;
 
-/// Chooses the kernels of these programs (fused graph, most tokens per step).
+/// Chooses the kernels of these programs (fused graph, most tokens per step); what was measured goes before what the model thinks.
 ///
 /// # Errors
 /// [`SelectError`] names the launch.
-pub fn select(programs: &[(&FusedGraph, u32)], target: &Target) -> Result<Selection, SelectError> {
+pub fn select(programs: &[(&FusedGraph, u32)], target: &Target, tuning: &Tuning) -> Result<Selection, SelectError> {
     let mut kernels = PrimaryMap::new();
     let mut known: HashMap<(FusedOp, Geometry), Kernel> = HashMap::new();
     let mut chosen = Vec::new();
@@ -90,7 +91,7 @@ pub fn select(programs: &[(&FusedGraph, u32)], target: &Target) -> Result<Select
             }
             let geometry = match geometries.get(&launch.op) {
                 Some(known) => *known,
-                None => geometry(&launch.op, &launch.label, tokens, target)?,
+                None => geometry(&launch.op, &launch.label, tokens, target, tuning)?,
             };
             geometries.insert(&launch.op, geometry);
             let tile = if matches!(launch.op, FusedOp::Choose(_)) { tile_in } else { geometry.tile };
@@ -113,8 +114,8 @@ pub fn select(programs: &[(&FusedGraph, u32)], target: &Target) -> Result<Select
 ///
 /// # Errors
 /// As [`select`].
-pub fn predict(op: &FusedOp, tokens: u32, target: &Target) -> Result<Cost, SelectError> {
-    let geometry = geometry(op, "a candidate", tokens, target)?;
+pub fn predict(op: &FusedOp, tokens: u32, target: &Target, tuning: &Tuning) -> Result<Cost, SelectError> {
+    let geometry = geometry(op, "a candidate", tokens, target, tuning)?;
     Ok(cost::of(&candidate(op, geometry), tokens, target))
 }
 
@@ -124,7 +125,7 @@ pub fn predict(op: &FusedOp, tokens: u32, target: &Target) -> Result<Cost, Selec
 /// As [`select`].
 pub fn repacking(op: Repack, number: usize, target: &Target) -> Result<KernelSpec, SelectError> {
     let op = FusedOp::Repack(op);
-    let geometry = geometry(&op, "repack", 1, target)?;
+    let geometry = geometry(&op, "repack", 1, target, &Tuning::default())?;
     Ok(KernelSpec { name: kernel_name(number, "repack"), op, geometry })
 }
 
@@ -135,7 +136,10 @@ fn kernel_name(number: usize, label: &str) -> String {
 }
 
 /// The geometry of a launch for a program of `tokens` tokens; `parts_in` is left 0.
-fn geometry(op: &FusedOp, label: &str, tokens: u32, target: &Target) -> Result<Geometry, SelectError> {
+fn geometry(op: &FusedOp, label: &str, tokens: u32, target: &Target, tuning: &Tuning) -> Result<Geometry, SelectError> {
+    if let Some(measured) = tuning.geometry(op, tokens, target) {
+        return Ok(measured);
+    }
     let found = match op {
         FusedOp::Gemv(g) => gemv(g, op, tokens, target),
         FusedOp::Attend(a) => takes(op, attend(a, tokens, target)),
@@ -174,9 +178,10 @@ fn finish_unit(finish: Finish) -> u32 {
     }
 }
 
+/// One unit per workgroup: with as many partial sums as the projections of a layer leave, the first layer has the kernels of the others.
 fn embed(e: &Embed, target: &Target) -> Geometry {
     let unit = lcm(finish_unit(e.finish), 32);
-    element_wise(e.n, unit, target)
+    plain(unit.div_ceil(32), unit.min(e.n), target)
 }
 
 fn row(r: &Row, target: &Target) -> Geometry {
@@ -199,14 +204,18 @@ fn heads(h: &Heads, target: &Target) -> Geometry {
     Geometry { waves: tile, ..plain(1, tile, target) }
 }
 
-/// One token: 8 splits up to 512 positions, 16 beyond, but none shorter than [`MIN_SPLIT`] and no more workgroups than the card holds
+/// One token: 8 splits up to 512 positions, 16 up to 8,192, 32 beyond (the kernel takes fewer while the context is short), but none shorter than [`MIN_SPLIT`] and no more workgroups than the card holds
 /// at once. Many tokens fill the card by themselves.
 fn attend(a: &Attend, tokens: u32, target: &Target) -> Geometry {
     let geometry = plain(8, 1, target);
     // A wave has registers for the scores of so many query heads.
     let waves = (a.heads / a.cache.heads).div_ceil(HEADS_PER_WAVE).min(Target::MAX_WORKGROUP_SIZE / geometry.wave);
     let geometry = Geometry { waves: geometry.waves.max(waves), ..geometry };
-    let most = if a.cache.ctx <= 512 { 8 } else { 16 };
+    let most = match a.cache.ctx {
+        ..=512 => 8,
+        ..=8192 => 16,
+        _ => 32,
+    };
     let room = (cost::resident_workgroups(&geometry, target) as u32 / a.cache.heads).clamp(1, most);
     let splits = if tokens > 1 { 1 } else { (a.cache.ctx / MIN_SPLIT).clamp(1, room) };
     Geometry { splits, ..geometry }
@@ -299,12 +308,12 @@ fn candidates(gemv: &Gemv, tokens: u32, target: &Target) -> Vec<Geometry> {
 }
 
 /// Geometries of a launch that are worth measuring on a real device: all that its skeleton takes, but for those that leave lanes
-/// without work. The one that [`select`] takes comes first.
+/// without work. The one that [`select`] takes without any tuning comes first.
 ///
 /// # Errors
 /// As [`select`].
 pub fn alternatives(op: &FusedOp, label: &str, tokens: u32, target: &Target) -> Result<Vec<Geometry>, SelectError> {
-    let chosen = geometry(op, label, tokens, target)?;
+    let chosen = geometry(op, label, tokens, target, &Tuning::NONE)?;
     let mut list = vec![chosen];
     let wave = target.simd.wave_size;
     if let FusedOp::Attend(_) = op {
@@ -390,7 +399,7 @@ mod tests {
         let target = Target::parse("gfx1100").unwrap();
         let ns = |label: &str| {
             let launch = model.decode.launches.values().find(|l| l.label == label).unwrap();
-            predict(&launch.op, 1, target).unwrap().ns
+            predict(&launch.op, 1, target, &Tuning::NONE).unwrap().ns
         };
         assert!(ns("o") < ns("qkv") && ns("qkv") < ns("down") && ns("down") < ns("gate_up") && ns("gate_up") < ns("head"));
         // 7900 XTX: 295 MB at 960 GB/s nominal take at least 307 µs.

@@ -1,6 +1,7 @@
 //! Hand-made fused graphs for tests of the stages behind the e-graph: a llama in its five launches per layer.
 
 use crate::schedule::Request;
+use crate::tuning::Tuning;
 use hipc_ir::dtype::{DType, KvType, Layout, Real};
 use hipc_ir::fused::{
     Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedGraph, FusedLaunch, FusedOp, Gemv, Input, Operand,
@@ -72,7 +73,15 @@ impl Model {
     pub fn with_request<T>(&self, target: &str, f: impl FnOnce(&Request) -> T) -> T {
         let target = crate::target::Target::parse(target).unwrap();
         let programs = [(&self.decode, 1), (&self.prompt, 64)];
-        f(&Request { graph: &self.graph, model: &self.info, ctx: self.ctx, kv: KvType::F16, programs: &programs, target })
+        f(&Request {
+            graph: &self.graph,
+            model: &self.info,
+            ctx: self.ctx,
+            kv: KvType::F16,
+            programs: &programs,
+            target,
+            tuning: &Tuning::NONE,
+        })
     }
 
     pub fn plan(&self, target: &str) -> hipc_ir::plan::Plan {

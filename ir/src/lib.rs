@@ -8,6 +8,7 @@ pub mod fused;
 pub mod graph;
 pub mod plan;
 pub mod text;
+pub mod tuning;
 pub mod verify;
 
 pub use cranelift_entity::{EntityRef, PrimaryMap};

@@ -14,6 +14,7 @@ use hipc_ir::dtype::KvType;
 use hipc_ir::graph::{Graph, Weight};
 use hipc_ir::plan::Plan;
 use hipc_ir::text::TokenizerData;
+use hipc_ir::tuning::Trial;
 use hipc_reference::WeightAccess;
 use memmap2::Mmap;
 use std::fs::File;
@@ -160,6 +161,22 @@ impl Bundle {
     /// There is none.
     pub fn code(&self, arch: &str) -> Result<&[u8], BundleError> {
         self.contents.code(arch).map_err(|e| self.format(e))
+    }
+
+    /// Launches of an architecture in several geometries, to be measured.
+    ///
+    /// # Errors
+    /// The section makes no sense.
+    pub fn trials(&self, arch: &str) -> Result<Vec<Trial>, BundleError> {
+        self.contents.trials(arch).map_err(|e| self.format(e))
+    }
+
+    /// Machine code of one of them.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn trial_code(&self, arch: &str, index: usize) -> Result<&[u8], BundleError> {
+        self.contents.trial_code(arch, index).map_err(|e| self.format(e))
     }
 
     /// Tokenizer and chat template; `None` for a model without.

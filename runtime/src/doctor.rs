@@ -157,7 +157,7 @@ fn amd() -> (Tier, Vec<Gpu>) {
 }
 
 /// HIP's number of its version: 50221153 is 5.2.21153.
-fn hip_version(number: u32) -> String {
+pub(crate) fn hip_version(number: u32) -> String {
     format!("{}.{}.{}", number / 10_000_000, number / 100_000 % 100, number % 100_000)
 }
 

@@ -14,5 +14,6 @@ pub mod profile;
 pub mod synthetic;
 pub mod tables;
 pub mod text;
+pub mod tune;
 pub mod units;
 pub mod verify;

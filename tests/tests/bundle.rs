@@ -3,6 +3,7 @@
 use hipc::bundle::{BundleError, BundleRequest, WeightsMode, write};
 use hipc::pipeline::{Built, Options, plan};
 use hipc::target::Target;
+use hipc::tuning::Tuning;
 use hipc_ir::dtype::KvType;
 use hipc_ir::graph::Graph;
 use hipc_models::Model;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/rustdoc-26m-chat-Q4_K_M.gguf");
-const OPTIONS: Options = Options { ctx: Some(64), kv: KvType::F16 };
+static OPTIONS: Options = Options { ctx: Some(64), kv: KvType::F16, tuning: Tuning::NONE, alternatives: false };
 static RUNNING: AtomicBool = AtomicBool::new(false);
 static INTERRUPTED: AtomicBool = AtomicBool::new(true);
 
@@ -20,7 +21,7 @@ fn built(model: &Model) -> Vec<Built> {
     let one = |name: &str| {
         let target = Target::parse(name).unwrap();
         let planned = plan(model, target, &OPTIONS).unwrap();
-        Built { target, planned, code: vec![7; 1000], object: None, compiler: "none".into(), cached: false }
+        Built { target, planned, code: vec![7; 1000], object: None, compiler: "none".into(), cached: false, trials: Vec::new() }
     };
     ["gfx1100", "gfx1030"].map(one).into()
 }

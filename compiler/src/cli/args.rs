@@ -44,6 +44,9 @@ pub struct ModelArgs {
     /// Storage type of the KV cache
     #[arg(long, value_enum, default_value_t = Kv::F16)]
     pub kv: Kv,
+    /// Take the geometries that hipfire-run tune has measured, where the file has any (may be given several times; the last wins)
+    #[arg(long, value_name = "FILE")]
+    pub tune: Vec<PathBuf>,
 }
 
 /// Arguments of `hipc compile`.
@@ -67,6 +70,9 @@ pub struct Compile {
     /// Copy the weights into the bundle instead of referring to the model file
     #[arg(long)]
     pub embed_weights: bool,
+    /// Also compile the launches in other geometries, for hipfire-run tune to measure
+    #[arg(long)]
+    pub alternatives: bool,
     /// Print a machine-readable summary
     #[arg(long)]
     pub json: bool,

@@ -4,9 +4,11 @@ use super::args::{BackendArg, Compile};
 use super::style::{self, DIM, GOOD, say};
 use super::{CliError, open};
 use crate::bundle::{self, BundleRequest, WeightsMode};
-use crate::pipeline::{self, Built};
+use crate::pipeline::{self, Built, Options};
 use crate::target::{Platform, Target};
 use crate::toolchain::{Backend, CompileOptions, Emit, Toolchain};
+use crate::tuning::Tuning;
+use hipc_ir::plan::Plan;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::path::Path;
@@ -22,6 +24,7 @@ pub fn run(args: &Compile) -> Result<(), CliError> {
     let targets = Target::parse_list(&args.arch)?;
     let emit = args.emit.as_deref().map(emit_request).transpose()?;
     let (model, options) = open(&args.model)?;
+    let options = Options { alternatives: args.alternatives, ..options };
     let toolchain = Toolchain::from_env();
     let interrupted = watch_interrupts(&toolchain);
 
@@ -37,6 +40,7 @@ pub fn run(args: &Compile) -> Result<(), CliError> {
         anstream::eprintln!("{}warning:{} {warning}", style::HEAD.render(), style::HEAD.render_reset());
     }
     let built = built?;
+    note_unused(&options.tuning, &built);
     if let Some((form, folder)) = emit {
         write_forms(&built, form, folder, &toolchain, &compile)?;
     }
@@ -54,6 +58,25 @@ pub fn run(args: &Compile) -> Result<(), CliError> {
         print_summary(args, &built, written, start);
     }
     Ok(())
+}
+
+/// Says which measured geometries no launch has taken.
+fn note_unused(tuning: &Tuning, built: &[Built]) {
+    let plans: Vec<&Plan> = built.iter().map(|b| &b.planned.plan).collect();
+    for (source, unused) in tuning.unused(&plans) {
+        let (all, path) = (source.file.entries.len(), source.path.display());
+        let names: Vec<String> = unused.iter().map(|e| format!("{} for {}", e.label, e.target)).collect();
+        let of = format!("{} of {all} entries of {path} aren't used, since no launch computes the same", unused.len());
+        anstream::eprintln!("{}note:{} {of}: {}", style::HEAD.render(), style::HEAD.render_reset(), names.join(", "));
+    }
+    for source in tuning.sources().iter().filter(|s| s.file.made.templates != bundle::templates_hash()) {
+        let path = source.path.display();
+        anstream::eprintln!(
+            "{}note:{} {path} was measured with other versions of the kernels",
+            style::HEAD.render(),
+            style::HEAD.render_reset()
+        );
+    }
 }
 
 fn backend(arg: BackendArg) -> Backend {

@@ -13,6 +13,7 @@ pub fn run(args: &Explain) -> Result<(), CliError> {
     let (model, options) = open(&args.model)?;
     let ctx = options.ctx_for(&model);
     let request = FuseOptions { explain: true, chunk: PROMPT_CHUNK.min(ctx), ..FuseOptions::new(ctx, options.kv) };
+    let request = FuseOptions { tuning: options.tuning, ..request };
     let report = |kind| fuse(&model.graph, kind, &request, target).map(|fused| fused.report).map_err(CompileError::Fuse);
     let reports = [report(ProgramKind::Decode)?, report(ProgramKind::Prompt)?];
     if args.json {

@@ -6,8 +6,10 @@ use super::style::{self, DIM, GOOD, HEAD, say};
 use super::{CliError, map};
 use crate::inspect::{ArchReport, CardReport, arch_report};
 use crate::target::{Platform, Target};
-use hipc_ir::bundle::{Bundle, Manifest, Provenance};
+use crate::tuning::tuned_kernels;
+use hipc_ir::bundle::{Bundle, FormatError, Manifest, Provenance};
 use hipc_ir::plan::ModelInfo;
+use hipc_ir::tuning::{Trial, TuningFile};
 use serde::Serialize;
 use std::path::Path;
 
@@ -22,6 +24,23 @@ struct Report<'a> {
     bytes_per_token: u64,
     memory: Vec<MemoryRow>,
     provenance: &'a Provenance,
+    tuned: &'a [Tuned],
+    trials: &'a [TrialRow],
+}
+
+/// A kernel whose geometry was measured.
+#[derive(Clone, Debug, Serialize)]
+struct Tuned {
+    arch: String,
+    kernel: String,
+}
+
+/// A launch that can be measured.
+#[derive(Clone, Debug, Serialize)]
+struct TrialRow {
+    arch: String,
+    label: String,
+    geometries: usize,
 }
 
 /// Bytes by context length.
@@ -35,8 +54,15 @@ pub fn run(args: &Inspect) -> Result<(), CliError> {
     let bundle = Bundle::parse(map(&args.bundle)?)?;
     let manifest = bundle.manifest();
     let mut archs = Vec::new();
+    let (mut tuned, mut trials) = (Vec::new(), Vec::new());
+    let files = tuning_files(&bundle)?;
     for arch in bundle.archs() {
-        archs.push(arch_report(&bundle.plan(arch)?, bundle.code(arch)?, Target::parse(arch)?));
+        let plan = bundle.plan(arch)?;
+        let kernels = tuned_kernels(&plan, &files);
+        tuned.extend(kernels.into_iter().map(|k| Tuned { arch: arch.to_owned(), kernel: k.to_owned() }));
+        let row = |t: Trial| TrialRow { arch: arch.to_owned(), label: t.label, geometries: t.candidates.len() };
+        trials.extend(bundle.trials(arch)?.into_iter().map(row));
+        archs.push(arch_report(&plan, bundle.code(arch)?, Target::parse(arch)?));
     }
     if let Some(folder) = &args.extract {
         extract(&bundle, folder)?;
@@ -52,6 +78,8 @@ pub fn run(args: &Inspect) -> Result<(), CliError> {
             bytes_per_token: first.map_or(0, |a| a.bytes_per_token),
             memory: memory_rows(manifest),
             provenance: &manifest.provenance,
+            tuned: &tuned,
+            trials: &trials,
         };
         say!("{}", serde_json::to_string_pretty(&report).map_err(|e| CliError::Usage(e.to_string()))?);
         return Ok(());
@@ -59,10 +87,33 @@ pub fn run(args: &Inspect) -> Result<(), CliError> {
     print_model(manifest);
     for arch in &archs {
         print_arch(arch);
+        print_tuning(&arch.name, &tuned, &trials);
     }
     print_memory(manifest);
     print_provenance(manifest);
     Ok(())
+}
+
+/// What the plans were tuned with.
+fn tuning_files(bundle: &Bundle<impl AsRef<[u8]>>) -> Result<Vec<TuningFile>, CliError> {
+    let files = bundle.tuning()?;
+    let parsed = files.into_iter().map(|(hash, text)| {
+        let wrong = |e| FormatError::Malformed { what: format!("tuning file {hash}"), reason: format!("{e}") };
+        text.parse::<TuningFile>().map_err(|e| CliError::from(wrong(e)))
+    });
+    parsed.collect()
+}
+
+fn print_tuning(arch: &str, tuned: &[Tuned], trials: &[TrialRow]) {
+    let tuned: Vec<&str> = tuned.iter().filter(|t| t.arch == arch).map(|t| t.kernel.as_str()).collect();
+    if !tuned.is_empty() {
+        say!("\nmeasured geometry (see the tuning files below): {}", tuned.join(", "));
+    }
+    let trials: Vec<String> =
+        trials.iter().filter(|t| t.arch == arch).map(|t| format!("{} in {}", t.label, t.geometries)).collect();
+    if !trials.is_empty() {
+        say!("\nfor hipfire-run tune, launches in so many geometries: {}", trials.join(", "));
+    }
 }
 
 fn memory_rows(manifest: &Manifest) -> Vec<MemoryRow> {

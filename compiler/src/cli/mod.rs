@@ -12,6 +12,7 @@ use crate::bundle::BundleError;
 use crate::pipeline::CompileError;
 use crate::target::TargetError;
 use crate::toolchain::ToolchainError;
+use crate::tuning::{Tuning, TuningError};
 use args::{Cli, Command, Kv, ModelArgs};
 use hipc_ir::bundle::FormatError;
 use hipc_ir::dtype::KvType;
@@ -34,6 +35,9 @@ pub enum CliError {
     /// The compiler of the kernels.
     #[error(transparent)]
     Toolchain(#[from] ToolchainError),
+    /// A tuning file.
+    #[error(transparent)]
+    Tuning(#[from] TuningError),
     /// The bundle being written.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -69,7 +73,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Model(e) if e.is_machine() => 3,
-            Self::Model(_) | Self::Target(_) | Self::Usage(_) | Self::Format(_) | Self::Read { .. } => 2,
+            Self::Model(_) | Self::Target(_) | Self::Usage(_) | Self::Format(_) | Self::Tuning(_) | Self::Read { .. } => 2,
             Self::Toolchain(e) | Self::Compile(CompileError::Toolchain(e)) => toolchain_code(e),
             Self::Compile(_) => 1,
             Self::Bundle(e) => e.exit_code(),
@@ -112,12 +116,13 @@ pub fn report(error: &CliError) {
 }
 
 fn open(args: &ModelArgs) -> Result<(Model, crate::pipeline::Options), CliError> {
+    let tuning = Tuning::read(&args.tune)?;
     let model = hipc_models::load(&args.model)?;
     let kv = match args.kv {
         Kv::F16 => KvType::F16,
         Kv::F32 => KvType::F32,
     };
-    Ok((model, crate::pipeline::Options { ctx: args.ctx, kv }))
+    Ok((model, crate::pipeline::Options { ctx: args.ctx, kv, tuning, alternatives: false }))
 }
 
 /// Maps a file to be read.

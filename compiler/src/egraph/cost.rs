@@ -12,6 +12,7 @@ use super::rules::{finish_of, without_results};
 use crate::layout;
 use crate::select::{SelectError, predict};
 use crate::target::{Platform, Target};
+use crate::tuning::Tuning;
 use hipc_ir::fused::{FusedOp, Role};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ const DRAIN: f64 = 1.0;
 pub struct CostModel<'a> {
     target: &'a Target,
     tokens: u32,
+    tuning: &'a Tuning,
     known: RefCell<HashMap<FusedOp, Result<u64, SelectError>>>,
 }
 
@@ -39,12 +41,12 @@ pub struct Price {
 }
 
 impl<'a> CostModel<'a> {
-    /// Prices of steps of `tokens` tokens.
-    pub fn new(target: &'a Target, tokens: u32) -> Self {
+    /// Prices of steps of `tokens` tokens, with the geometries that were measured.
+    pub fn new(target: &'a Target, tokens: u32, tuning: &'a Tuning) -> Self {
         // The host runs plans to test the kernels that GPUs run, so it is priced as one: the first with its wave size.
         let same_wave = |t: &&Target| t.simd.wave_size == target.simd.wave_size;
         let gpu = if target.platform == Platform::Host { Target::all_amd().find(same_wave) } else { None };
-        Self { target: gpu.unwrap_or(target), tokens, known: RefCell::default() }
+        Self { target: gpu.unwrap_or(target), tokens, tuning, known: RefCell::default() }
     }
 
     /// Picoseconds of a launch by itself, with all its results.
@@ -57,7 +59,7 @@ impl<'a> CostModel<'a> {
         }
         // With the layouts that the weights will have.
         let laid_out = op.clone().with_layouts(|dtype, cols| layout::choose(dtype, cols, self.target));
-        let price = predict(&laid_out, self.tokens, self.target).map(|cost| 1000 * cost.ns);
+        let price = predict(&laid_out, self.tokens, self.target, self.tuning).map(|cost| 1000 * cost.ns);
         self.known.borrow_mut().insert(op.clone(), price.clone());
         price
     }

@@ -19,6 +19,7 @@ use hipc::fuse::{FuseOptions, fuse};
 use hipc::layout::lay_out;
 use hipc::schedule::{Request, schedule};
 use hipc::target::Target;
+use hipc::tuning::Tuning;
 use hipc_ir::dtype::{DType, KvType};
 use hipc_ir::fused::{FusedGraph, ProgramKind};
 use hipc_ir::graph::{Graph, RopeStyle};
@@ -53,7 +54,9 @@ impl Case {
         let info =
             ModelInfo { name: name.into(), arch: "test".into(), layers: model.layers, vocab: model.vocab, ctx_train: 2048 };
         let programs = [(&decode, 1), (&prompt, 24)];
-        let plan = schedule(&Request { graph: &graph, model: &info, ctx: CTX, kv, programs: &programs, target }).unwrap();
+        let plan =
+            schedule(&Request { graph: &graph, model: &info, ctx: CTX, kv, programs: &programs, target, tuning: &Tuning::NONE })
+                .unwrap();
         Self { name, graph, decode, prompt, plan }
     }
 
@@ -61,7 +64,8 @@ impl Case {
     fn plan_for(&self, target: &Target) -> Plan {
         let programs = [(&self.decode, 1), (&self.prompt, 24)];
         let (model, kv) = (&self.plan.model, self.plan.kv);
-        schedule(&Request { graph: &self.graph, model, ctx: CTX, kv, programs: &programs, target }).unwrap()
+        schedule(&Request { graph: &self.graph, model, ctx: CTX, kv, programs: &programs, target, tuning: &Tuning::NONE })
+            .unwrap()
     }
 
     fn meaning(&self, plan: &Plan) -> Result<(), Vec<CheckError>> {

@@ -94,10 +94,27 @@ pub enum SectionKind {
     Unit,
     /// The data section of the GGUF file.
     Weights,
+    /// [`Trial`](crate::tuning::Trial)s of an architecture, postcard; only in bundles made to be measured.
+    Trials,
+    /// Machine code of one trial, named `ARCH/N`.
+    TrialCode,
+    /// A [`TuningFile`](crate::tuning::TuningFile) that the plans were made with, as text; named by its number.
+    Tuning,
 }
 
 impl SectionKind {
-    const ALL: [Self; 7] = [Self::Manifest, Self::Tokenizer, Self::Graph, Self::Plan, Self::Code, Self::Unit, Self::Weights];
+    const ALL: [Self; 10] = [
+        Self::Manifest,
+        Self::Tokenizer,
+        Self::Graph,
+        Self::Plan,
+        Self::Code,
+        Self::Unit,
+        Self::Weights,
+        Self::Trials,
+        Self::TrialCode,
+        Self::Tuning,
+    ];
 
     /// Number in the file.
     fn id(self) -> u32 {
@@ -119,6 +136,9 @@ impl fmt::Display for SectionKind {
             Self::Code => "code",
             Self::Unit => "unit",
             Self::Weights => "weights",
+            Self::Trials => "trials",
+            Self::TrialCode => "code of the trial",
+            Self::Tuning => "tuning file",
         })
     }
 }

@@ -5,6 +5,7 @@ use super::{ArchEntry, Digest, FormatError, Manifest, SectionKind};
 use crate::graph::Graph;
 use crate::plan::Plan;
 use crate::text::TokenizerData;
+use crate::tuning::Trial;
 use crate::verify::plan_references;
 use serde::de::DeserializeOwned;
 
@@ -129,6 +130,38 @@ impl<B: AsRef<[u8]>> Bundle<B> {
     pub fn unit(&self, arch: &str) -> Result<Option<&str>, FormatError> {
         let text = self.contents(SectionKind::Unit, arch).map(std::str::from_utf8).transpose();
         text.map_err(|e| FormatError::malformed("unit", e))
+    }
+
+    /// Launches of an architecture in several geometries; none in a bundle that wasn't made to be measured.
+    ///
+    /// # Errors
+    /// [`FormatError::NoArch`], or what is wrong with the section.
+    pub fn trials(&self, arch: &str) -> Result<Vec<Trial>, FormatError> {
+        self.arch(arch)?;
+        let trials: Vec<Trial> = self.decoded(SectionKind::Trials, arch)?.unwrap_or_default();
+        for trial in &trials {
+            crate::verify::trial(trial).map_err(|e| FormatError::malformed(format!("trials of {arch}"), e))?;
+        }
+        Ok(trials)
+    }
+
+    /// Machine code of trial number `index` of an architecture.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn trial_code(&self, arch: &str, index: usize) -> Result<&[u8], FormatError> {
+        let missing = || FormatError::malformed("table", format!("the code of trial {index} of {arch} is missing"));
+        self.contents(SectionKind::TrialCode, &format!("{arch}/{index}")).ok_or_else(missing)
+    }
+
+    /// The tuning files that the plans were made with, as text, each with its hash.
+    ///
+    /// # Errors
+    /// One isn't UTF-8.
+    pub fn tuning(&self) -> Result<Vec<(Digest, &str)>, FormatError> {
+        let files = self.sections.iter().filter(|s| s.kind == SectionKind::Tuning);
+        let text = |s: &Section| std::str::from_utf8(&self.bytes.as_ref()[s.range()]).map(|text| (s.hash, text));
+        files.map(|s| text(s).map_err(|e| FormatError::malformed(s.kind, e))).collect()
     }
 
     /// Tokenizer and chat template; `None` for a model without.

@@ -8,6 +8,7 @@ mod fused;
 mod graph;
 mod plan;
 pub mod read;
+mod tuning;
 pub mod write;
 
 pub use plan::KernelList;

@@ -8,7 +8,7 @@ mod plan;
 
 pub use fused::fused;
 pub use graph::graph;
-pub use plan::{PlanFault, plan_references};
+pub use plan::{PlanFault, plan_references, trial, tuned};
 
 use crate::graph::WeightDecl;
 

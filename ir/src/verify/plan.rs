@@ -2,7 +2,8 @@
 //! panic. That the plan is *right* is shown by the compiler's checker before it is written.
 
 use super::{MOST, VerifyError, ops, weight_decl};
-use crate::plan::{Buffer, BufferKind, KernelSpec, Launch, Plan, Program};
+use crate::plan::{Buffer, BufferKind, Geometry, Launch, Plan, Program};
+use crate::tuning::{Entry, Trial};
 
 /// What is wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +63,7 @@ pub fn plan_references(plan: &Plan) -> Result<(), PlanFault> {
     }
     for (k, spec) in &plan.kernels {
         ops::op(&k.to_string(), &spec.op)?;
-        size(k.to_string(), geometry(spec))?;
+        size(k.to_string(), geometry(&spec.geometry))?;
     }
     buffer("state", plan.state)?;
     buffer("tokens", plan.tokens)?;
@@ -103,9 +104,31 @@ fn check_launches(
     Ok(())
 }
 
+/// Checks a trial from a file.
+///
+/// # Errors
+/// The first fault.
+pub fn trial(trial: &Trial) -> Result<(), PlanFault> {
+    let at = || format!("the trial `{}`", trial.label);
+    ops::op(&at(), &trial.op)?;
+    match trial.candidates.iter().all(|c| geometry(&c.geometry)) && !trial.candidates.is_empty() {
+        true => Ok(()),
+        false => Err(PlanFault::Size { at: at() }),
+    }
+}
+
+/// Checks an entry of a tuning file by itself.
+///
+/// # Errors
+/// The first fault.
+pub fn tuned(entry: &Entry) -> Result<(), PlanFault> {
+    let at = || format!("the entry `{}`", entry.label);
+    ops::op(&at(), &entry.op)?;
+    if geometry(&entry.geometry) { Ok(()) } else { Err(PlanFault::Size { at: at() }) }
+}
+
 /// Whether nothing divides by zero and a workgroup can exist.
-fn geometry(spec: &KernelSpec) -> bool {
-    let g = &spec.geometry;
+fn geometry(g: &Geometry) -> bool {
     let counts = [g.waves, g.rows_per_wave, g.k_waves, g.row_steps, g.tokens, g.splits];
     matches!(g.wave, 32 | 64)
         && counts.iter().all(|n| (1..=1024).contains(n))

@@ -40,6 +40,8 @@ pub enum Command {
     Bench(Bench),
     /// Measure every kernel of a decode step by itself
     Profile(Profile),
+    /// Measure other geometries of a model's launches and write the best to a tuning file
+    Tune(Tune),
     /// Compare every kernel on a device with the reference, and whole steps with the CPU
     Verify(Verify),
     /// Show what this machine can do and how to mend what it cannot
@@ -235,6 +237,37 @@ pub struct Profile {
     /// Positions in the cache before the step; they are skipped, not computed
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub depth: u32,
+}
+
+/// Arguments of `hipfire-run tune`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The bundle must have been made with hipc compile --alternatives; weights aren't needed. Every geometry must compute the \
+same as the plan's, or the command ends with exit code 1. Weights and caches are read from other places at every launch, as a model does.\n\n\
+Examples:\n  hipc compile model.gguf --arch gfx1100 --alternatives -o tune.bin\n  hipfire-run tune tune.bin --device hip:0 -o card.tune\n  \
+hipc compile model.gguf --arch gfx1100 --tune card.tune"
+)]
+pub struct Tune {
+    /// The bundle
+    pub bundle: PathBuf,
+    /// What executes: auto, hip:N (the N-th AMD GPU), for tests host and cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceName,
+    /// Where the tuning file is written
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Labels of the launches to measure, with commas [default: all]
+    #[arg(long, value_name = "LABEL,…", value_delimiter = ',')]
+    pub launches: Vec<String>,
+    /// Memory in MiB that weights and caches rotate through, three times the largest cache or more [default: 512]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub span: Option<u64>,
+    /// Times that every geometry is measured; the median counts [default: 7]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub repeat: Option<u32>,
+    /// Print one JSON object, with every geometry measured
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `hipfire-run verify`.

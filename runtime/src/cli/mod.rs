@@ -12,6 +12,7 @@ mod open;
 mod profile;
 mod run;
 mod style;
+mod tune;
 mod verify;
 
 pub use error::CliError;
@@ -29,6 +30,7 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Some(Command::Logits(args)) => logits::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Profile(args)) => profile::run(args),
+        Some(Command::Tune(args)) => tune::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         None => run::run(&cli.run),

@@ -25,7 +25,10 @@ pub struct ReadTimes {
 }
 
 /// Reads up to `bytes` of fresh memory `times` times (and once before). Fewer bytes where less is free.
-pub(super) fn measure<D: Driver>(driver: &mut D, module: &[u8], bytes: u64, times: u32) -> Result<ReadTimes, DeviceError> {
+///
+/// # Errors
+/// What the driver reports, or a module without the kernel.
+pub fn measure<D: Driver + ?Sized>(driver: &mut D, module: &[u8], bytes: u64, times: u32) -> Result<ReadTimes, DeviceError> {
     let (free, _) = driver.memory()?;
     let tiles = (bytes.min(free / 4 * 3) / TILE).max(1);
     let bytes = tiles * TILE;

@@ -20,7 +20,7 @@ use hipc_ir::plan::{Buffer, Plan};
 use std::borrow::Cow;
 use std::ops::Range;
 
-pub use bandwidth::ReadTimes;
+pub use bandwidth::{ReadTimes, measure as read_memory};
 pub(crate) use driver_backend::check_fits;
 pub use driver_backend::{DriverBackend, Placement, Progress};
 pub use gpu::GpuDevice;

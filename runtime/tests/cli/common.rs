@@ -53,7 +53,15 @@ pub fn compile(model: &Path, to: &Path, weights: WeightsMode) {
         .map(|name| {
             let target = Target::parse(name).unwrap();
             let planned = plan(&model, target, &options).unwrap();
-            Built { target, planned, code: b"none".to_vec(), object: None, compiler: "none".into(), cached: false }
+            Built {
+                target,
+                planned,
+                code: b"none".to_vec(),
+                object: None,
+                compiler: "none".into(),
+                cached: false,
+                trials: Vec::new(),
+            }
         })
         .collect();
     let interrupted = AtomicBool::new(false);

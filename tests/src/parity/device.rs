@@ -31,7 +31,7 @@ pub struct Compiled {
 pub fn compile(path: &Path, target: &str, ctx: u32, kv: KvType) -> Compiled {
     let model = hipc_models::load(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let target = Target::parse(target).unwrap_or_else(|e| panic!("{e}"));
-    let planned = pipeline::plan(&model, target, &Options { ctx: Some(ctx), kv });
+    let planned = pipeline::plan(&model, target, &Options { ctx: Some(ctx), kv, ..Options::default() });
     let plan = planned.unwrap_or_else(|e| panic!("{}: {e}", path.display())).plan;
     let host = Target::parse("host").expect("the table has the host");
     // The plan's kernels for this machine: only the width of a wave is the target's.
