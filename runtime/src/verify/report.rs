@@ -253,6 +253,5 @@ fn shape(spec: &KernelSpec) -> String {
         }
         FusedOp::Row(r) => format!("{} values", r.n),
         FusedOp::Choose(c) => format!("{} logits", c.n),
-        FusedOp::Repack(r) => format!("{} [{} x {}]", r.dtype, r.rows, r.cols),
     }
 }
