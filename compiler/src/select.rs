@@ -213,7 +213,7 @@ fn attend(a: &Attend, tokens: u32, target: &Target) -> Geometry {
     let geometry = Geometry { waves: geometry.waves.max(waves), ..geometry };
     let most = match a.cache.ctx {
         ..=512 => 8,
-        ..=8192 => 16,
+        513..=8192 => 16,
         _ => 32,
     };
     let room = (cost::resident_workgroups(&geometry, target) as u32 / a.cache.heads).clamp(1, most);

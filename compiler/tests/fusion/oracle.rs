@@ -163,6 +163,7 @@ impl Oracle {
                 let index = if c.partials { given[&Role::Partials].0.index() } else { arg_max(v(Role::Logits)) };
                 out.insert(Role::Ids, V::Index(index));
             }
+            FusedOp::Repack(_) => unreachable!("no graph has it"),
         }
         out
     }

@@ -1,19 +1,26 @@
 //! Things of a driver that others hold by number: events, graphs. Whoever drops the number gives the thing back, without
 //! knowing the driver, which reuses or destroys it when it next comes by.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Places that were given back. An engine may be used from another thread than the one that made it.
+type Returned = Arc<Mutex<Vec<usize>>>;
+
+fn lock(returned: &Returned) -> MutexGuard<'_, Vec<usize>> {
+    // A list of numbers is as good as before whoever panicked.
+    returned.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A place in a driver's table, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     index: usize,
-    home: Rc<RefCell<Vec<usize>>>,
+    home: Returned,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.home.borrow_mut().push(self.index);
+        lock(&self.home).push(self.index);
     }
 }
 
@@ -21,34 +28,34 @@ impl Drop for Slot {
 #[derive(Debug)]
 pub(super) struct Slots<T> {
     items: Vec<T>,
-    returned: Rc<RefCell<Vec<usize>>>,
+    returned: Returned,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), returned: Rc::default() }
+        Self { items: Vec::new(), returned: Returned::default() }
     }
 }
 
 impl<T: Copy> Slots<T> {
     /// A thing that was given back, to be used again.
     pub(super) fn reuse(&mut self) -> Option<Slot> {
-        let index = self.returned.borrow_mut().pop()?;
-        Some(Slot { index, home: Rc::clone(&self.returned) })
+        let index = lock(&self.returned).pop()?;
+        Some(Slot { index, home: Arc::clone(&self.returned) })
     }
     /// One thing more.
     pub(super) fn add(&mut self, item: T) -> Slot {
         self.items.push(item);
-        Slot { index: self.items.len() - 1, home: Rc::clone(&self.returned) }
+        Slot { index: self.items.len() - 1, home: Arc::clone(&self.returned) }
     }
     /// What is there, if the place is in this table.
     pub(super) fn get(&self, slot: &Slot) -> Option<T> {
-        let ours = Rc::ptr_eq(&self.returned, &slot.home);
+        let ours = Arc::ptr_eq(&self.returned, &slot.home);
         self.items.get(slot.index).filter(|_| ours).copied()
     }
     /// Takes out what was given back, for good; the place stays empty.
     pub(super) fn take_returned(&mut self, empty: T) -> Vec<T> {
-        let returned = self.returned.take();
+        let returned = std::mem::take(&mut *lock(&self.returned));
         returned.into_iter().filter_map(|i| self.items.get_mut(i).map(|item| std::mem::replace(item, empty))).collect()
     }
     /// All things, held or not.

@@ -156,7 +156,7 @@ impl<'a> Bench<'a> {
         }
         findings.iter().for_each(|f| row.take(f));
         let wrong = findings.iter().find(|f| !f.passes());
-        Ok(wrong.map(|f| describe(f)))
+        Ok(wrong.map(describe))
     }
 
     /// Whether the weights on the device are still those of the file; what is wrong, if anything is.
