@@ -67,6 +67,10 @@ pub fn check_geometry(spec: &KernelSpec) -> Result<(), String> {
             require!(!a.partials || g.parts_in > 0, "partials are read, but there are none");
             8 * u64::from(g.waves) + DRAW_LDS
         }
+        FusedOp::Repack(r) => {
+            require!(r.layout.row_bytes(r.dtype, r.cols).is_some(), "{} has no layout {:?}", r.dtype, r.layout);
+            0
+        }
     };
     require!(lds <= LDS, "{lds} bytes of LDS are more than {LDS}");
     Ok(())

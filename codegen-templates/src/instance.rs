@@ -33,6 +33,7 @@ pub fn instantiate(spec: &KernelSpec) -> Instance {
         }
         FusedOp::Heads(h) => ("hipc/heads.h", format!("heads<Gpu, Tile<{}>>", g.tile), heads(h)),
         FusedOp::Row(r) => ("hipc/row.h", format!("row<Gpu, Waves<{}>, Tile<{}>, {}>", g.waves, g.tile, r.n), row(r, g)),
+        FusedOp::Repack(r) => ("hipc/repack.h", format!("repack<Gpu, Waves<{}>, {}, {}>", g.waves, r.dtype, r.cols), repack()),
         FusedOp::Choose(c) => {
             ("hipc/choose.h", format!("choose<Gpu, Waves<{}>, Tile<{}>, {}>", g.waves, g.tile, c.n), choose(c, g))
         }
@@ -81,6 +82,7 @@ fn name(role: Role) -> String {
         Role::Sampling => "sampling",
         Role::Draws => "draws",
         Role::Scratch => "scratch",
+        Role::Staging => "staging",
         Role::Counters => "counters",
     };
     fixed.to_owned()
@@ -96,7 +98,7 @@ fn cpp_type(param: &Param) -> String {
         Shape::Sampling => "Sampling",
         Shape::Draws => "f64",
         // A vector is read as plain values, a matrix as its type.
-        Shape::Weight { .. } if !matches!(param.role, Role::Weight(_)) => "f32",
+        Shape::Weight { .. } if !matches!(param.role, Role::Weight(_) | Role::Staging) => "f32",
         Shape::Weight { dtype, layout, .. } => {
             weight = weight_type(dtype, layout);
             &weight
@@ -253,6 +255,10 @@ fn head_part(i: usize, part: &HeadPart) -> String {
     };
     let rotation = rotation_type(part.rope);
     format!("HeadPart<{}, {}, {norm}, {rotation}, {to}>{{x{i}, {norm_value}, {rope}, {value}}}", part.heads, part.head_dim)
+}
+
+fn repack() -> Vec<String> {
+    ["state", "staging", "w0"].map(str::to_owned).to_vec()
 }
 
 fn row(r: &Row, g: &Geometry) -> Vec<String> {

@@ -28,6 +28,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("hipc/platform.h", include_str!("../include/hipc/platform.h")),
     ("hipc/quant.h", include_str!("../include/hipc/quant.h")),
     ("hipc/reduce.h", include_str!("../include/hipc/reduce.h")),
+    ("hipc/repack.h", include_str!("../include/hipc/repack.h")),
     ("hipc/rope.h", include_str!("../include/hipc/rope.h")),
     ("hipc/row.h", include_str!("../include/hipc/row.h")),
     ("hipc/sample.h", include_str!("../include/hipc/sample.h")),

@@ -12,6 +12,10 @@ pub fn summary(op: &FusedOp) -> String {
         FusedOp::Attend(a) => attend(a),
         FusedOp::Heads(h) => format!("heads · {}", h.parts.iter().map(head_part).collect::<Vec<_>>().join("; ")),
         FusedOp::Row(r) => row(r),
+        FusedOp::Repack(r) => {
+            let to = weight_type(r.dtype, r.layout);
+            format!("repack {} [{} x {}] · {} rows at a time · store {to}", r.dtype, r.rows, r.cols, r.piece)
+        }
         FusedOp::Choose(c) => {
             let (from, advance) =
                 (if c.partials { " · from partials" } else { "" }, if c.advance { " · state advanced" } else { "" });

@@ -145,6 +145,7 @@ fn flops(op: &FusedOp, tokens: u32) -> u64 {
         FusedOp::Row(r) => 4 * u64::from(r.n),
         FusedOp::Heads(h) => h.parts.iter().map(|p| 8 * u64::from(p.heads) * u64::from(p.head_dim)).sum(),
         FusedOp::Choose(c) => u64::from(c.n),
+        FusedOp::Repack(_) => 0,
     }
 }
 
@@ -187,7 +188,7 @@ fn workgroup_ns(kernel: &KernelSpec) -> f64 {
             chain(2.0 * f64::from(positions.div_ceil(4 * g.waves))) + prologue + combine + BARRIER_NS
         }
         FusedOp::Embed(_) | FusedOp::Row(_) => chain(2.0 * f64::from(g.tile.div_ceil(g.wave * g.waves))) + BARRIER_NS,
-        FusedOp::Heads(_) => 2.0 * LOAD_NS + BARRIER_NS,
+        FusedOp::Heads(_) | FusedOp::Repack(_) => 2.0 * LOAD_NS + BARRIER_NS,
         FusedOp::Choose(c) => {
             let read = if c.partials { g.parts_in } else { c.n };
             chain(f64::from(read.div_ceil(g.wave * g.waves))) + BARRIER_NS

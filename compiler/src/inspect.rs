@@ -3,9 +3,11 @@
 use crate::cost;
 use crate::target::{Card, Platform, Target};
 use hipc_codeobj::{CodeObject, occupancy};
+use hipc_ir::dtype::{DType, Layout};
 use hipc_ir::fused::ProgramKind;
-use hipc_ir::plan::{Plan, Program, Space};
+use hipc_ir::plan::{BufferKind, Plan, Program, Space};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// One kernel of a code object.
 #[derive(Clone, Debug, Serialize)]
@@ -74,6 +76,21 @@ pub struct KernelPrediction {
     pub predicted_us: f64,
 }
 
+/// The weights of one type in one layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WeightsReport {
+    /// Storage type.
+    pub dtype: String,
+    /// `gguf`, or `split`: repacked when it is loaded.
+    pub layout: &'static str,
+    /// How many there are.
+    pub weights: usize,
+    /// Bytes on the device, without what aligns each.
+    pub bytes: u64,
+    /// Bytes in the file.
+    pub file_bytes: u64,
+}
+
 /// Bytes that a plan allocates.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct MemoryReport {
@@ -104,6 +121,8 @@ pub struct ArchReport {
     pub bytes_per_token: u64,
     /// Bytes to allocate at the compiled context.
     pub memory: MemoryReport,
+    /// Weights by type and layout.
+    pub weights: Vec<WeightsReport>,
     /// Kernels in the order of the plan; empty where the machine code has no metadata (PTX, host).
     pub kernels: Vec<KernelReport>,
     /// Predictions.
@@ -129,9 +148,25 @@ pub fn arch_report(plan: &Plan, code: &[u8], target: &Target) -> ArchReport {
             pinned: space(Space::Pinned),
             arena: space(Space::Arena),
         },
+        weights: weight_reports(plan),
         kernels: object.map_or_else(Vec::new, |object| kernel_reports(plan, &object, target)),
         cards: card_reports(plan, target),
     }
+}
+
+fn weight_reports(plan: &Plan) -> Vec<WeightsReport> {
+    let mut found: BTreeMap<(DType, Layout), (usize, u64, u64)> = BTreeMap::new();
+    for decl in plan.buffers.values() {
+        if let BufferKind::Weight(w, layout) = decl.kind {
+            let (weights, bytes, file_bytes) = found.entry((plan.weights[w].dtype, layout)).or_default();
+            (*weights, *bytes, *file_bytes) = (*weights + 1, *bytes + decl.bytes, *file_bytes + plan.weights[w].bytes());
+        }
+    }
+    let report = |((dtype, layout), (weights, bytes, file_bytes)): ((DType, Layout), _)| {
+        let layout = if layout == Layout::Gguf { "gguf" } else { "split" };
+        WeightsReport { dtype: dtype.to_string(), layout, weights, bytes, file_bytes }
+    };
+    found.into_iter().map(report).collect()
 }
 
 /// Most launches that any layer of a program takes.

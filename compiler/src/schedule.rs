@@ -7,19 +7,22 @@
 //! [`crate::check`] proves the result without using any of this.
 
 use crate::cost;
-use crate::select::{SelectError, select};
+use crate::select::{SelectError, repacking, select};
 use crate::target::Target;
 use crate::tuning::Tuning;
 use hipc_ir::PrimaryMap;
-use hipc_ir::dtype::{KvType, Q8Layout};
+use hipc_ir::dtype::{KvType, Layout, Q8Layout};
 use hipc_ir::fused::{
-    Access, CacheSpec, FusedGraph, FusedLaunch, FusedOp, HeadOut, LaunchRef, Operand, Role, SegmentOut, Shape, Slot, Tail,
+    Access, CacheSpec, FusedGraph, FusedLaunch, FusedOp, HeadOut, LaunchRef, Operand, Repack, Role, SegmentOut, Shape, Slot, Tail,
 };
-use hipc_ir::graph::{Cache, Graph, Rope, Weight};
+use hipc_ir::graph::{Cache, Graph, Rope, Weight, WeightDecl};
 use hipc_ir::plan::{
-    Buffer, BufferDecl, BufferKind, KernelSpec, Launch, ModelInfo, Plan, Program, SamplingState, Space, StepState,
+    Buffer, BufferDecl, BufferKind, Cost, Kernel, KernelSpec, Launch, ModelInfo, Plan, Program, SamplingState, Space, StepState,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Bytes of a weight that are repacked at a time: enough that the bus is busy, few enough to hide in the arena of most plans.
+const STAGING: u64 = 16 << 20;
 
 /// Why there is no plan. Ours, all of them: the fused graphs contradict themselves or the model graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +75,7 @@ pub struct Request<'a> {
 /// # Errors
 /// [`ScheduleError`]; on graphs that verify there is none.
 pub fn schedule(request: &Request) -> Result<Plan, ScheduleError> {
-    let selection = select(request.programs, request.target, request.tuning)?;
+    let mut selection = select(request.programs, request.target, request.tuning)?;
     let mut places = Places::new(request);
     let uses = || request.programs.iter().zip(&selection.programs);
     let counters = uses().flat_map(|(&(_, tokens), used)| used.iter().map(move |&k| (k, tokens)));
@@ -99,6 +102,7 @@ pub fn schedule(request: &Request) -> Result<Plan, ScheduleError> {
             |slot| slots.values.get(&slot).copied().ok_or(ScheduleError::Slot { slot, fault: "an output that nothing writes" });
         programs.push(Program { kind: graph.kind, tokens, launches, logits: of(graph.logits)?, ids: of(graph.ids)? });
     }
+    let load = places.load(request, &mut selection.kernels)?;
     let Places { buffers, state, tokens, outbox, sampling, draws, .. } = places;
     Ok(Plan {
         target: request.target.name.to_owned(),
@@ -110,6 +114,7 @@ pub fn schedule(request: &Request) -> Result<Plan, ScheduleError> {
         caches: request.graph.caches.clone(),
         buffers,
         kernels: selection.kernels,
+        load,
         programs,
         state,
         tokens,
@@ -158,7 +163,7 @@ fn with_context(graph: &FusedGraph, ctx: u32) -> FusedGraph {
                     set(spec)
                 }
             }),
-            FusedOp::Embed(_) | FusedOp::Row(_) | FusedOp::Choose(_) => {}
+            FusedOp::Embed(_) | FusedOp::Row(_) | FusedOp::Choose(_) | FusedOp::Repack(_) => {}
         }
     }
     for shape in graph.slots.values_mut() {
@@ -331,6 +336,43 @@ impl Places {
             };
         }
         Ok(slots)
+    }
+
+    /// A launch for each weight that isn't in GGUF's layout, and the staging buffer. Nothing else is in the arena at load.
+    fn load(&mut self, request: &Request, kernels: &mut PrimaryMap<Kernel, KernelSpec>) -> Result<Vec<Launch>, ScheduleError> {
+        let row_bytes = |w: &WeightDecl, layout: Layout| layout.row_bytes(w.dtype, w.cols).unwrap_or(0);
+        let mut repacked = Vec::new();
+        for (buffer, decl) in &self.buffers {
+            if let BufferKind::Weight(w, layout) = decl.kind
+                && layout != Layout::Gguf
+            {
+                let w = &request.graph.weights[w];
+                let piece = (STAGING / row_bytes(w, Layout::Gguf).max(1)).clamp(1, u64::from(w.rows)) as u32;
+                repacked.push((buffer, w, Repack { dtype: w.dtype, layout, rows: w.rows, cols: w.cols, piece }));
+            }
+        }
+        let most = repacked.iter().map(|(_, w, op)| u64::from(op.piece) * row_bytes(w, Layout::Gguf)).max();
+        let Some(bytes) = most else { return Ok(Vec::new()) };
+        let staging = self.buffers.push(BufferDecl { kind: BufferKind::Staging, space: Space::Arena, offset: 0, bytes });
+        let mut known: HashMap<Repack, Kernel> = HashMap::new();
+        let mut launches = Vec::with_capacity(repacked.len());
+        for (buffer, w, op) in repacked {
+            let kernel = match known.get(&op) {
+                Some(&kernel) => kernel,
+                None => kernels.push(repacking(op, kernels.len(), request.target)?),
+            };
+            known.insert(op, kernel);
+            let moved = |layout| u64::from(op.piece) * row_bytes(w, layout);
+            launches.push(Launch {
+                kernel,
+                args: vec![self.state, staging, buffer],
+                grid: kernels[kernel].grid(1),
+                layer: None,
+                label: "repack".into(),
+                cost: Cost { read: moved(Layout::Gguf), written: moved(op.layout), flops: 0, ns: 0 },
+            });
+        }
+        Ok(launches)
     }
 
     /// The buffer of logits or ids.

@@ -11,8 +11,8 @@ use crate::tuning::Tuning;
 use hipc_ir::PrimaryMap;
 use hipc_ir::dtype::{DType, Q8Layout};
 use hipc_ir::fused::{
-    Access, Attend, Combine, Embed, Finish, FusedGraph, FusedOp, Gemv, Heads, Operand, Row, RowExpr, SegmentOut, Shape, Slot,
-    Tail,
+    Access, Attend, Combine, Embed, Finish, FusedGraph, FusedOp, Gemv, Heads, Operand, Repack, Row, RowExpr, SegmentOut, Shape,
+    Slot, Tail,
 };
 use hipc_ir::graph::RopeStyle;
 use hipc_ir::plan::{Cost, Geometry, Kernel, KernelSpec};
@@ -119,6 +119,16 @@ pub fn predict(op: &FusedOp, tokens: u32, target: &Target, tuning: &Tuning) -> R
     Ok(cost::of(&candidate(op, geometry), tokens, target))
 }
 
+/// The kernel that brings a weight into its layout, numbered behind `number` others.
+///
+/// # Errors
+/// As [`select`].
+pub fn repacking(op: Repack, number: usize, target: &Target) -> Result<KernelSpec, SelectError> {
+    let op = FusedOp::Repack(op);
+    let geometry = geometry(&op, "repack", 1, target, &Tuning::default())?;
+    Ok(KernelSpec { name: kernel_name(number, "repack"), op, geometry })
+}
+
 /// `k003_qkv`: number and label, with characters that a symbol can't have replaced.
 fn kernel_name(number: usize, label: &str) -> String {
     let label: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
@@ -136,7 +146,7 @@ fn geometry(op: &FusedOp, label: &str, tokens: u32, target: &Target, tuning: &Tu
         FusedOp::Embed(e) => takes(op, embed(e, target)),
         FusedOp::Row(r) => takes(op, row(r, target)),
         FusedOp::Heads(h) => takes(op, heads(h, target)),
-        FusedOp::Choose(_) => takes(op, plain(8, 1, target)),
+        FusedOp::Choose(_) | FusedOp::Repack(_) => takes(op, plain(8, 1, target)),
     };
     found.map_err(|reason| SelectError::NoGeometry { label: label.to_owned(), target: target.name.to_owned(), reason })
 }
@@ -168,9 +178,10 @@ fn finish_unit(finish: Finish) -> u32 {
     }
 }
 
+/// One unit per workgroup: with as many partial sums as the projections of a layer leave, the first layer has the kernels of the others.
 fn embed(e: &Embed, target: &Target) -> Geometry {
     let unit = lcm(finish_unit(e.finish), 32);
-    element_wise(e.n, unit, target)
+    plain(unit.div_ceil(32), unit.min(e.n), target)
 }
 
 fn row(r: &Row, target: &Target) -> Geometry {
@@ -193,14 +204,18 @@ fn heads(h: &Heads, target: &Target) -> Geometry {
     Geometry { waves: tile, ..plain(1, tile, target) }
 }
 
-/// One token: 8 splits up to 512 positions, 16 beyond, but none shorter than [`MIN_SPLIT`] and no more workgroups than the card holds
+/// One token: 8 splits up to 512 positions, 16 up to 8,192, 32 beyond (the kernel takes fewer while the context is short), but none shorter than [`MIN_SPLIT`] and no more workgroups than the card holds
 /// at once. Many tokens fill the card by themselves.
 fn attend(a: &Attend, tokens: u32, target: &Target) -> Geometry {
     let geometry = plain(8, 1, target);
     // A wave has registers for the scores of so many query heads.
     let waves = (a.heads / a.cache.heads).div_ceil(HEADS_PER_WAVE).min(Target::MAX_WORKGROUP_SIZE / geometry.wave);
     let geometry = Geometry { waves: geometry.waves.max(waves), ..geometry };
-    let most = if a.cache.ctx <= 512 { 8 } else { 16 };
+    let most = match a.cache.ctx {
+        ..=512 => 8,
+        ..=8192 => 16,
+        _ => 32,
+    };
     let room = (cost::resident_workgroups(&geometry, target) as u32 / a.cache.heads).clamp(1, most);
     let splits = if tokens > 1 { 1 } else { (a.cache.ctx / MIN_SPLIT).clamp(1, room) };
     Geometry { splits, ..geometry }

@@ -118,6 +118,7 @@ impl SamplingState {
 /// Heads: a workgroup computes `tile` heads of one token, one wave per head.
 /// Attend: `splits` workgroups per (KV head, token), `waves` waves each; the last one to finish combines.
 /// Choose: one workgroup per token; `tile` logits to a partial that it reads.
+/// Repack: one workgroup per row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Geometry {
     /// Lanes per wave (32 or 64).
@@ -157,7 +158,8 @@ impl KernelSpec {
         self.geometry.wave * self.geometry.waves
     }
 
-    /// Workgroups along x: parts of one token's work. Also the number of partial sums (or arg-max partials) it writes.
+    /// Workgroups along x: parts of one token's work (rows of a repacked piece). Also the number of partial sums (or arg-max
+    /// partials) it writes.
     pub fn parts_out(&self) -> u32 {
         use crate::fused::{Combine, Tail};
         let g = &self.geometry;
@@ -171,6 +173,7 @@ impl KernelSpec {
             FusedOp::Attend(a) => a.cache.heads * g.splits,
             FusedOp::Heads(h) => h.parts.iter().map(|p| p.heads.div_ceil(g.tile)).sum(),
             FusedOp::Choose(_) => 1,
+            FusedOp::Repack(r) => r.piece,
         }
     }
 
@@ -218,7 +221,7 @@ pub enum Space {
     Persistent,
     /// Written by the device, read by the host while it works: the host's memory that the device can address. Zeroed at load.
     Pinned,
-    /// Values within a step; buffers share addresses when their lives don't overlap.
+    /// Values within a step; buffers share addresses when their lives don't overlap. Before the first step: staging.
     Arena,
 }
 
@@ -262,6 +265,8 @@ pub enum BufferKind {
     Partials(u32),
     /// Scratch of one launch.
     Scratch,
+    /// Rows of a weight on their way into their layout; used at load only.
+    Staging,
 }
 
 /// A buffer at a fixed place.
@@ -363,6 +368,10 @@ pub struct Plan {
     pub buffers: PrimaryMap<Buffer, BufferDecl>,
     /// Kernels.
     pub kernels: PrimaryMap<Kernel, KernelSpec>,
+    /// What brings weights into their layout at load: a [`Repack`](crate::fused::Repack) for each weight that isn't in GGUF's,
+    /// all from one staging buffer. It runs once per piece of rows, with the piece's first row and number of rows as state.
+    /// No time is predicted for it, since the bus is slower.
+    pub load: Vec<Launch>,
     /// Decode, then prompt.
     pub programs: Vec<Program>,
     /// The step state's buffer.
@@ -394,13 +403,18 @@ impl Plan {
 
     /// The same plan with all weights in GGUF's layout, each at its place: for a device that reads them from the file.
     pub fn with_gguf_weights(mut self) -> Self {
+        self.load.clear();
         for spec in self.kernels.values_mut() {
             spec.op = spec.op.clone().with_layouts(|_, _| Layout::Gguf);
         }
         for buffer in self.buffers.values_mut() {
-            if let BufferKind::Weight(w, layout) = &mut buffer.kind {
-                *layout = Layout::Gguf;
-                buffer.bytes = self.weights.get(*w).map_or(buffer.bytes, WeightDecl::bytes);
+            match &mut buffer.kind {
+                BufferKind::Weight(w, layout) => {
+                    *layout = Layout::Gguf;
+                    buffer.bytes = self.weights.get(*w).map_or(buffer.bytes, WeightDecl::bytes);
+                }
+                BufferKind::Staging => buffer.bytes = 0,
+                _ => {}
             }
         }
         self

@@ -31,6 +31,7 @@ fn plan(target: &str) -> Plan {
         caches: PrimaryMap::new(),
         buffers,
         kernels: PrimaryMap::new(),
+        load: Vec::new(),
         programs: Vec::new(),
         state,
         tokens: state,

@@ -1,7 +1,8 @@
 //! The bundle on disk, and the weights it names.
 //!
-//! Opening checks everything but weights. [`Bundle::weights`] checks those: embedded ones by their hash, a model file by its
-//! length and the hash of its header, keys and tensor table, so that a plan never meets other tensors than it was made for.
+//! Opening checks everything but weights. [`Bundle::weights`] checks a model file by its length and the hash of its header, keys and
+//! tensor table, so that a plan never meets other tensors than it was made for; [`Bundle::check`] checks embedded weights by their
+//! hash, which takes about as long as loading them and is done meanwhile.
 //!
 //! Both files are mapped. **A mapped file must not be truncated while it is in use** (`hipc` never does that: it writes a new
 //! file and renames it).
@@ -194,23 +195,31 @@ impl Bundle {
         self.contents.graph().map_err(|e| self.format(e))
     }
 
-    /// The weights: embedded ones are hashed now, on all cores; a model file is looked for at `model` if given, else at the stored
-    /// path relative to the bundle, else at the stored absolute path, and compared with what the bundle was made from.
+    /// The weights, embedded ones unchecked ([`Bundle::check`]); a model file is looked for at `model` if given, else at the stored path
+    /// relative to the bundle, else at the stored absolute path, and compared with what the bundle was made from.
     ///
     /// # Errors
-    /// [`BundleError::Format`] for damaged weights, [`BundleError::ModelMissing`], [`BundleError::ModelChanged`].
+    /// [`BundleError::ModelMissing`], [`BundleError::ModelChanged`].
     pub fn weights(&self, model: Option<&Path>) -> Result<Weights, BundleError> {
         let stored = &self.manifest().weights;
         let section = self.contents.sections().iter().find(|s| s.kind == SectionKind::Weights);
-        let (mapped, base) = match (model, section) {
-            (Some(path), _) => (self.model_file(path)?, stored.data_offset),
-            (None, Some(section)) => {
-                self.contents.check_weights().map_err(|e| self.format(e))?;
-                (self.mapped.clone(), section.offset)
-            }
-            (None, None) => (self.find_model()?, stored.data_offset),
+        let (mapped, base, embedded) = match (model, section) {
+            (Some(path), _) => (self.model_file(path)?, stored.data_offset, 0),
+            (None, Some(section)) => (self.mapped.clone(), section.offset, section.len),
+            (None, None) => (self.find_model()?, stored.data_offset, 0),
         };
-        Ok(Weights { mapped, base, places: stored.tensors.clone() })
+        Ok(Weights { mapped, base, embedded, places: stored.tensors.clone() })
+    }
+
+    /// Hashes weights that are embedded, on all cores; how many bytes there were.
+    ///
+    /// # Errors
+    /// [`BundleError::Format`] for damaged weights.
+    pub fn check(&self, weights: &Weights) -> Result<u64, BundleError> {
+        if weights.embedded > 0 {
+            self.contents.check_weights().map_err(|e| self.format(e))?;
+        }
+        Ok(weights.embedded)
     }
 
     fn find_model(&self) -> Result<Mapped, BundleError> {
@@ -264,11 +273,13 @@ impl Bundle {
     }
 }
 
-/// Weights in a mapped file, checked.
+/// Weights in a mapped file.
 #[derive(Clone, Debug)]
 pub struct Weights {
     mapped: Mapped,
     base: u64,
+    /// Bytes of the section if they are embedded.
+    embedded: u64,
     places: PrimaryMap<Weight, TensorPlace>,
 }
 

@@ -208,6 +208,7 @@ fn shape(spec: &KernelSpec) -> String {
         }
         FusedOp::Row(r) => format!("{}", r.n),
         FusedOp::Choose(c) => format!("{}", c.n),
+        FusedOp::Repack(r) => format!("{} [{} x {}]", r.dtype, r.rows, r.cols),
     }
 }
 

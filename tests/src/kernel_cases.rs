@@ -3,7 +3,7 @@
 use hipc_ir::dtype::{DType, KvType, Layout, Real};
 use hipc_ir::fused::{
     Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, HeadPart, Heads, Input, QkPrologue,
-    RopeSpec, Row, RowExpr, Segment, SegmentOut, Tail,
+    Repack, RopeSpec, Row, RowExpr, Segment, SegmentOut, Tail,
 };
 use hipc_ir::graph::{Act, RopeStyle};
 use hipc_ir::plan::{Geometry, KernelSpec};
@@ -67,6 +67,9 @@ pub fn small(wave: u32, tokens: u32) -> Vec<KernelSpec> {
             cases.push((format!("embed_{n}_{}", label(dtype, layout)), FusedOp::Embed(embed), geometry(wave, 2, 128)));
         }
     }
+    if tokens == 1 {
+        repacks(wave, &mut cases);
+    }
     mixed(wave, tokens, &mut cases);
     attention(wave, tokens, &mut cases);
     others(wave, tokens, &mut cases);
@@ -126,6 +129,16 @@ fn gemvs(dtype: DType, layout: Layout, wave: u32, tokens: u32, cases: &mut Vec<(
         let neox = rope(RopeStyle::Neox, dims, 64);
         let tail = vec![SegmentOut::Store(neox), SegmentOut::Append(neox, cache(1, 64, KvType::F16)), SegmentOut::Store(None)];
         add(what, 512, qkv.clone(), None, Tail::Separate(tail), spread(4, 1, 2, tile, 4));
+    }
+}
+
+/// Rows that are one block, that end in padding, and that a workgroup goes over several times.
+fn repacks(wave: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
+    for dtype in DType::ALL.into_iter().filter(|t| t.is_quantized()) {
+        for cols in [dtype.block_len(), 256, 768, 1536, 4096] {
+            let op = Repack { dtype, layout: Layout::Split, rows: 9, cols, piece: 4 };
+            cases.push((format!("repack_{cols}_{}", label(dtype, Layout::Gguf)), FusedOp::Repack(op), geometry(wave, 2, 1)));
+        }
     }
 }
 

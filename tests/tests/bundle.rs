@@ -47,6 +47,7 @@ fn listing(folder: &Path) -> Vec<String> {
 
 fn same_weights(bundle: &Bundle, model: &Model, path: Option<&Path>) {
     let weights = bundle.weights(path).unwrap();
+    bundle.check(&weights).unwrap();
     for (w, decl) in &model.graph.weights {
         let index = model.gguf.find(&decl.name).unwrap();
         assert!(weights.bytes(w) == model.gguf.tensor_data(index), "{}", decl.name);
@@ -95,7 +96,8 @@ fn embedded_weights_need_no_model_file() {
     let at = bytes.len() - 1000;
     bytes[at] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
-    let fault = Bundle::open(&path).unwrap().weights(None).unwrap_err();
+    let damaged = Bundle::open(&path).unwrap();
+    let fault = damaged.check(&damaged.weights(None).unwrap()).unwrap_err();
     assert!(fault.to_string().contains("weights was changed"), "{fault}");
     assert_eq!(fault.exit_code(), 2);
 }

@@ -68,7 +68,15 @@ struct AttentionShape {
   static_assert(waves % head_sets == 0, "there are waves for all query heads");
   static constexpr int position_waves = waves / head_sets;
   static constexpr int step = position_waves * slots * at_once;  // positions of a workgroup at a time
-  static constexpr int least = 128;  // positions that are not worth another workgroup
+
+  // Positions of a workgroup, of so many in all: few workgroups leave few results to join, but long contexts want as many loads in
+  // flight as there can be. Sixteen workgroups share until each has 512 positions; only then more take part.
+  template <int Splits>
+  HIPC_MEMBER static u32 share(u32 positions) {
+    const u32 even = (positions + Splits - 1) / Splits, sixteenth = (positions + 15) / 16;
+    const u32 wanted = sixteenth < 128 ? 128 : sixteenth < 512 ? sixteenth : 512;
+    return round_up(even > wanted ? even : wanted, step);
+  }
 };
 
 // Queries as they are; the new K is in the cache.
@@ -181,8 +189,7 @@ HIPC_DEVICE void attend(const State* state, Q queries, K k_cache, K v_cache, f32
 
   // This workgroup's positions: begin … end − 1.
   const u32 kv = group_x() / splits, split = group_x() % splits, token = chunk.token(0), position = chunk.position(0);
-  const u32 even = (position + splits) / splits, least = even > A::least ? even : A::least;
-  const u32 each = (least + A::step - 1) / A::step * A::step;
+  const u32 each = A::template share<splits>(position + 1);
   const u32 used = position / each + 1, begin = split * each;
   if (split >= used) return;
   const u32 end = split + 1 < used ? begin + each : position + 1;

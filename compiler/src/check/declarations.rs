@@ -50,9 +50,12 @@ fn home(kind: BufferKind) -> Space {
         | BufferKind::Ids
         | BufferKind::Counters => Space::Persistent,
         BufferKind::Outbox => Space::Pinned,
-        BufferKind::F32(_) | BufferKind::Q8(_) | BufferKind::Ssq(_) | BufferKind::Partials(_) | BufferKind::Scratch => {
-            Space::Arena
-        }
+        BufferKind::F32(_)
+        | BufferKind::Q8(_)
+        | BufferKind::Ssq(_)
+        | BufferKind::Partials(_)
+        | BufferKind::Scratch
+        | BufferKind::Staging => Space::Arena,
     }
 }
 

@@ -2,16 +2,16 @@
 
 use hipc_ir::fused::{ProgramKind, Role, Shape};
 use hipc_ir::graph::Cache;
-use hipc_ir::plan::{Buffer, BufferKind, Kernel, Plan, Program, Space};
+use hipc_ir::plan::{Buffer, BufferKind, Kernel, Launch, Plan, Program, Space};
 use std::fmt;
 
 /// A launch, as messages name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// The program's place in the plan.
+    /// The program's place in the plan; 0 at load.
     pub program: usize,
-    /// Decode or prompt.
-    pub kind: ProgramKind,
+    /// Decode or prompt; `None` for what is launched at load.
+    pub kind: Option<ProgramKind>,
     /// The launch's place in the program.
     pub launch: usize,
     /// Its label.
@@ -21,16 +21,25 @@ pub struct Site {
 impl Site {
     /// All launches of a program with their sites.
     pub(super) fn all(program: usize, p: &Program) -> impl Iterator<Item = (Site, &hipc_ir::plan::Launch)> {
-        let site = move |launch, label: &str| Site { program, kind: p.kind, launch, label: label.to_owned() };
+        let site = move |launch, label: &str| Site { program, kind: Some(p.kind), launch, label: label.to_owned() };
         p.launches.iter().enumerate().map(move |(i, l)| (site(i, &l.label), l))
+    }
+}
+
+impl Site {
+    /// The launches that bring weights into their layout.
+    pub(super) fn load(plan: &Plan) -> impl Iterator<Item = (Site, &Launch)> {
+        let site = |launch, label: &str| Site { program: 0, kind: None, launch, label: label.to_owned() };
+        plan.load.iter().enumerate().map(move |(i, l)| (site(i, &l.label), l))
     }
 }
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            ProgramKind::Decode => "decode",
-            ProgramKind::Prompt => "prompt",
+            Some(ProgramKind::Decode) => "decode",
+            Some(ProgramKind::Prompt) => "prompt",
+            None => "load",
         };
         write!(f, "{kind} launch {} `{}`", self.launch, self.label)
     }

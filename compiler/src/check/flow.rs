@@ -238,7 +238,8 @@ fn is_value(plan: &Plan, buffer: Buffer) -> bool {
         | BufferKind::Outbox
         | BufferKind::Sampling
         | BufferKind::Draws
-        | BufferKind::Counters => false,
+        | BufferKind::Counters
+        | BufferKind::Staging => false,
     }
 }
 

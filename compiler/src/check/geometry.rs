@@ -80,9 +80,10 @@ fn by_op(op: &FusedOp, g: &Geometry) -> Vec<&'static str> {
         }
         FusedOp::Heads(_) => vec![unused(plain && g.splits == 1), (g.waves == g.tile, "a head has one wave")],
         FusedOp::Attend(_) => vec![unused(plain && g.tile == 1)],
+        FusedOp::Repack(_) => vec![unused(plain && g.tile == 1 && g.splits == 1)],
         FusedOp::Choose(c) => vec![
             unused(plain && (c.partials || g.tile == 1) && g.splits == 1),
-            (!c.partials || c.n.div_ceil(g.tile) == g.parts_in, "the partials are not those of tiles of the logits"),
+            (!c.partials || c.n.div_ceil(g.tile.max(1)) == g.parts_in, "the partials are not those of tiles of the logits"),
         ],
     };
     broken(&rules).collect()
@@ -142,6 +143,7 @@ pub(super) fn parts(spec: &KernelSpec) -> u64 {
         FusedOp::Heads(h) => h.parts.iter().map(|p| tiles(p.heads)).sum(),
         FusedOp::Attend(a) => u64::from(a.cache.heads) * u64::from(g.splits),
         FusedOp::Choose(_) => 1,
+        FusedOp::Repack(r) => r.piece.into(),
         // One result: a gated pair's tile has both matrices' rows.
         FusedOp::Gemv(op) if matches!(op.tail, Tail::Vector { .. }) => result_length(&spec.op).map_or(0, tiles),
         FusedOp::Gemv(op) => op.segments.iter().map(|s| tiles(s.rows)).sum(),

@@ -4,6 +4,7 @@
 use super::broken;
 use super::error::{CheckError, Site};
 use super::geometry::parts;
+use hipc_ir::Layout;
 use hipc_ir::fused::{Access, FusedOp, Param, ProgramKind, Role, Shape};
 use hipc_ir::graph::{Cache, CacheKind};
 use hipc_ir::plan::{Buffer, BufferKind, KernelSpec, Launch, Plan, Program};
@@ -13,13 +14,30 @@ pub(super) fn faults(plan: &Plan) -> Vec<CheckError> {
     let mut faults = Vec::new();
     for (i, program) in plan.programs.iter().enumerate() {
         for (at, launch) in Site::all(i, program) {
-            one(plan, program, &at, launch, &mut faults);
+            one(plan, Some(program), &at, launch, &mut faults);
         }
     }
+    for (at, launch) in Site::load(plan) {
+        one(plan, None, &at, launch, &mut faults);
+    }
+    faults.extend(unfilled(plan));
     faults
 }
 
-fn one(plan: &Plan, program: &Program, at: &Site, launch: &Launch, faults: &mut Vec<CheckError>) {
+/// Weights that nothing brings into their layout, or more than one launch does.
+fn unfilled(plan: &Plan) -> impl Iterator<Item = CheckError> {
+    plan.buffers.iter().filter_map(|(buffer, decl)| {
+        let BufferKind::Weight(_, layout) = decl.kind else { return None };
+        let launches = plan.load.iter().filter(|l| l.args.last() == Some(&buffer)).count();
+        let expected = usize::from(layout != Layout::Gguf);
+        let rule = "one launch at load brings a weight into its layout, none into GGUF's";
+        (launches != expected).then_some(CheckError::Buffer { buffer, kind: decl.kind, rule })
+    })
+}
+
+/// A launch of a program, or one at load.
+fn one(plan: &Plan, program: Option<&Program>, at: &Site, launch: &Launch, faults: &mut Vec<CheckError>) {
+    let tokens = program.map_or(1, |p| p.tokens);
     let spec = &plan.kernels[launch.kernel];
     let params = spec.op.params();
     if params.len() != launch.args.len() {
@@ -28,7 +46,7 @@ fn one(plan: &Plan, program: &Program, at: &Site, launch: &Launch, faults: &mut 
     }
     for (index, (param, &buffer)) in params.iter().zip(&launch.args).enumerate() {
         let (role, shape, decl) = (param.role, param.shape, &plan.buffers[buffer]);
-        match bytes_touched(plan, spec, program.tokens, param, buffer) {
+        match bytes_touched(plan, spec, tokens, param, buffer) {
             None => faults.push(CheckError::Operand { at: at.clone(), index, role, shape, buffer, kind: decl.kind }),
             Some(needs) if needs > decl.bytes => {
                 faults.push(CheckError::Small { at: at.clone(), index, role, buffer, has: decl.bytes, needs });
@@ -36,7 +54,7 @@ fn one(plan: &Plan, program: &Program, at: &Site, launch: &Launch, faults: &mut 
             Some(_) => {}
         }
     }
-    let groups = u64::from(program.tokens).div_ceil(u64::from(spec.geometry.tokens));
+    let groups = u64::from(tokens).div_ceil(u64::from(spec.geometry.tokens));
     let expected = [parts(spec), groups, 1];
     if launch.grid.map(u64::from) != expected {
         faults.push(CheckError::Grid { at: at.clone(), found: launch.grid, expected });
@@ -45,8 +63,8 @@ fn one(plan: &Plan, program: &Program, at: &Site, launch: &Launch, faults: &mut 
     let [k, v] = attended(plan, spec, &launch.args).map(|c| c.map(|c| &plan.caches[c]));
     let prologue = matches!(&spec.op, FusedOp::Attend(a) if a.prologue.is_some());
     let advance = matches!(&spec.op, FusedOp::Choose(c) if c.advance);
-    let one = program.tokens == 1 && program.kind == ProgramKind::Decode;
-    let last = at.launch + 1 == program.launches.len();
+    let one = program.is_some_and(|p| p.tokens == 1 && p.kind == ProgramKind::Decode);
+    let last = program.is_some_and(|p| at.launch + 1 == p.launches.len());
     let rules = [
         // The dispatch packet counts work-items of x in 32 bits; HIP allows 65,535 workgroups along y.
         (expected[0].checked_mul(threads).is_some_and(|t| t <= u32::MAX.into()), "the grid has more than 2^32 − 1 threads"),
@@ -58,6 +76,10 @@ fn one(plan: &Plan, program: &Program, at: &Site, launch: &Launch, faults: &mut 
             "K is read from V's cache, or V from K's",
         ),
         (k.map(|k| k.layer) == v.map(|v| v.layer), "K and V are of different layers"),
+        (
+            matches!(spec.op, FusedOp::Repack(_)) == program.is_none(),
+            "weights are brought into their layout at load, and nothing else is done then",
+        ),
     ];
     faults.extend(broken(&rules).map(|rule| CheckError::Launch { at: at.clone(), rule }));
 }
@@ -98,9 +120,13 @@ pub(super) fn bytes_touched(plan: &Plan, spec: &KernelSpec, tokens: u32, param: 
         (Shape::Ssq, BufferKind::Ssq(m)) => (own_parts == u64::from(m), product(&[4, t, own_parts])),
         (Shape::Partials, BufferKind::Partials(m)) => (own_parts == u64::from(m), product(&[8, t, own_parts])),
         (Shape::Ids, BufferKind::Ids) => (true, product(&[4, t])),
-        (Shape::Weight { dtype, layout, rows, cols }, BufferKind::Weight(w, found)) => {
+        (Shape::Weight { dtype, layout, rows, cols }, BufferKind::Weight(w, found)) if param.role != Role::Staging => {
             let w = &plan.weights[w];
             ((w.dtype, found, w.rows, w.cols) == (dtype, layout, rows, cols), super::declarations::weight_bytes(w, found)?)
+        }
+        // What is uploaded to be repacked has its own place.
+        (Shape::Weight { dtype, layout, rows, cols }, BufferKind::Staging) if param.role == Role::Staging => {
+            (layout == Layout::Gguf, product(&[rows.into(), (cols / dtype.block_len()).into(), dtype.block_bytes().into()]))
         }
         (Shape::RopeTable(spec), BufferKind::Rope(r)) => {
             let r = &plan.ropes[r];

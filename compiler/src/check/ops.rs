@@ -7,8 +7,8 @@ use super::error::{CheckError, kernel_fault};
 use hipc_ir::Real;
 use hipc_ir::dtype::{DType, Layout};
 use hipc_ir::fused::{
-    Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, Heads, Input, RopeSpec, Row, RowExpr,
-    SegmentOut, Tail,
+    Attend, CacheSpec, Choose, Combine, Deferred, Embed, Finish, FusedOp, Gemv, HeadOut, Heads, Input, Repack, RopeSpec, Row,
+    RowExpr, SegmentOut, Tail,
 };
 use hipc_ir::plan::Plan;
 
@@ -24,6 +24,7 @@ pub(super) fn faults(plan: &Plan) -> Vec<CheckError> {
         FusedOp::Heads(h) => heads(h),
         FusedOp::Row(r) => row(r),
         FusedOp::Choose(c) => choose(c),
+        FusedOp::Repack(r) => repack(r),
     };
     plan.kernels.iter().flat_map(|(k, spec)| of(&spec.op).into_iter().map(move |rule| kernel_fault(plan, k, rule))).collect()
 }
@@ -153,6 +154,15 @@ fn heads(h: &Heads) -> Vec<&'static str> {
     ];
     let rotated: Vec<_> = h.parts.iter().filter_map(|p| p.rope.map(|r| (r, p.head_dim))).collect();
     broken(&rules).chain(ropes(&rotated)).collect()
+}
+
+fn repack(r: &Repack) -> Vec<&'static str> {
+    let rules = [
+        (r.rows > 0 && (1..=r.rows).contains(&r.piece), "a piece is rows of the weight"),
+        (whole_blocks(r.dtype, r.layout, r.cols), "a row is whole blocks"),
+        (r.layout != Layout::Gguf, "GGUF's layout is what files have"),
+    ];
+    broken(&rules).collect()
 }
 
 fn row(r: &Row) -> Vec<&'static str> {

@@ -34,11 +34,12 @@ pub(super) fn faults(plan: &Plan) -> Vec<CheckError> {
     for (i, program) in plan.programs.iter().enumerate() {
         require(is_buffer(program.logits), &format!("program {i}"), &program.logits);
         require(is_buffer(program.ids), &format!("program {i}"), &program.ids);
-        for (site, launch) in Site::all(i, program) {
-            require(plan.kernels.is_valid(launch.kernel), &site, &launch.kernel);
-            for &arg in &launch.args {
-                require(is_buffer(arg), &site, &arg);
-            }
+    }
+    let programs = plan.programs.iter().enumerate().flat_map(|(i, program)| Site::all(i, program));
+    for (site, launch) in programs.chain(Site::load(plan)) {
+        require(plan.kernels.is_valid(launch.kernel), &site, &launch.kernel);
+        for &arg in &launch.args {
+            require(is_buffer(arg), &site, &arg);
         }
     }
     faults

@@ -183,6 +183,11 @@ fn print_arch(arch: &ArchReport) {
         style::bytes(m.persistent),
         style::bytes(m.arena)
     );
+    let weights = arch.weights.iter().map(|w| {
+        let repacked = if w.layout == "gguf" { "" } else { ", repacked at load" };
+        format!("{} x {} {}{repacked}", w.weights, w.dtype, style::bytes(w.bytes))
+    });
+    say!("weights: {}", weights.collect::<Vec<_>>().join("; "));
     if !arch.kernels.is_empty() {
         say!();
         let rows = arch.kernels.iter().map(|k| {

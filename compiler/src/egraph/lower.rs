@@ -262,6 +262,7 @@ fn labels(launches: &PrimaryMap<LaunchRef, FusedLaunch>) -> Vec<String> {
         FusedOp::Embed(_) => "embed",
         FusedOp::Attend(_) => "attn",
         FusedOp::Choose(_) => "choose",
+        FusedOp::Repack(_) => "repack",
         FusedOp::Heads(_) => "heads",
         FusedOp::Row(r) => match r.expr {
             RowExpr::Copy if r.finish.q8 => "quantize",

@@ -5,7 +5,7 @@
 //! (unwritten cells, another layout, bytes beyond a buffer, workgroups in each other's way, a grid that doesn't fit) stops
 //! the machine. Two plans that end with equal symbols compute the same.
 
-use hipc_ir::dtype::Q8Layout;
+use hipc_ir::dtype::{Layout, Q8Layout};
 use hipc_ir::fused::{Access, Combine, FusedOp, Param, Shape, Tail};
 use hipc_ir::plan::{Buffer, BufferKind, KernelSpec, Launch, Plan, Program, Space};
 use std::collections::HashMap;
@@ -31,9 +31,10 @@ struct Machine {
 pub fn run(plan: &Plan) -> Option<Outcome> {
     let mut machine = Machine::default();
     // What the runtime fills in at load.
-    for decl in plan.buffers.values() {
+    for (b, decl) in &plan.buffers {
         let (name, layout) = match decl.kind {
             BufferKind::Weight(w, layout) => {
+                repacked(plan, b, layout)?;
                 let w = plan.weights.get(w)?;
                 (w.name.clone(), format!("{:?}", Shape::Weight { dtype: w.dtype, layout, rows: w.rows, cols: w.cols }))
             }
@@ -148,6 +149,22 @@ impl Machine {
     }
 }
 
+/// Whether the weight in a buffer comes into its layout.
+fn repacked(plan: &Plan, buffer: Buffer, layout: Layout) -> Option<()> {
+    let mut launches = plan.load.iter().filter(|l| l.args.contains(&buffer));
+    let Some(launch) = launches.next() else { return (layout == Layout::Gguf).then_some(()) };
+    let spec = plan.kernels.get(launch.kernel)?;
+    let FusedOp::Repack(op) = &spec.op else { return None };
+    let BufferKind::Weight(w, _) = plan.buffers.get(buffer)?.kind else { return None };
+    let w = plan.weights.get(w)?;
+    let &[state, staging, to] = launch.args.as_slice() else { return None };
+    let staging = plan.buffers.get(staging)?;
+    let fits = u64::from(op.piece) * w.dtype.row_bytes(w.cols)? <= staging.bytes;
+    let meant = (op.dtype, op.layout, op.rows, op.cols) == (w.dtype, layout, w.rows, w.cols);
+    let all = launches.next().is_none() && state == plan.state && to == buffer && staging.kind == BufferKind::Staging;
+    (all && fits && meant && layout != Layout::Gguf && op.piece > 0 && covers(spec, 1, launch.grid)).then_some(())
+}
+
 /// Bytes of an operand, and the layout in which both sides must see them.
 fn place(plan: &Plan, spec: &KernelSpec, tokens: u32, param: &Param, buffer: Buffer) -> Option<(u64, String)> {
     let t = u64::from(tokens);
@@ -184,6 +201,7 @@ fn covers(spec: &KernelSpec, tokens: u32, grid: [u32; 3]) -> bool {
         FusedOp::Heads(h) => tiles(&h.parts.iter().map(|p| p.heads).collect::<Vec<_>>()),
         FusedOp::Attend(a) => u64::from(a.cache.heads * g.splits),
         FusedOp::Choose(_) => 1,
+        FusedOp::Repack(r) => u64::from(r.piece),
     };
     let each = u64::from(g.tokens);
     x == wanted && z == 1 && y * each >= tokens.into() && (y - 1) * each < tokens.into()

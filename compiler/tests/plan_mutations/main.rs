@@ -16,6 +16,7 @@ mod object;
 use choices::Rng;
 use hipc::check::{CheckError, check, check_meaning};
 use hipc::fuse::{FuseOptions, fuse};
+use hipc::layout::lay_out;
 use hipc::schedule::{Request, schedule};
 use hipc::target::Target;
 use hipc::tuning::Tuning;
@@ -44,7 +45,11 @@ impl Case {
         let target = Target::parse(target).unwrap();
         let graph = model.build();
         let options = FuseOptions { without: without.iter().map(|&s| s.to_owned()).collect(), ..FuseOptions::new(CTX, kv) };
-        let fused = |kind| fuse(&graph, kind, &options, target).unwrap().graph;
+        let fused = |kind| {
+            let mut fused = fuse(&graph, kind, &options, target).unwrap().graph;
+            lay_out(&mut fused, target);
+            fused
+        };
         let (decode, prompt) = (fused(ProgramKind::Decode), fused(ProgramKind::Prompt));
         let info =
             ModelInfo { name: name.into(), arch: "test".into(), layers: model.layers, vocab: model.vocab, ctx_train: 2048 };

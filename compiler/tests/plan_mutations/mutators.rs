@@ -87,6 +87,42 @@ pub const MUTATORS: &[(&str, Mutator)] = &[
         let layout = r.of(&Layout::ALL);
         p.kernels[kernel].op = p.kernels[kernel].op.clone().with_layouts(|_, _| layout);
     }),
+    // Loading.
+    ("a weight not repacked", |p, r| {
+        if !p.load.is_empty() {
+            p.load.remove(r.below(p.load.len()));
+        }
+    }),
+    ("a weight repacked twice", |p, r| {
+        if !p.load.is_empty() {
+            let launch = r.of(&p.load);
+            p.load.push(launch);
+        }
+    }),
+    ("another argument at load", |p, r| {
+        let b = buffer(p, r, |_| true);
+        if !p.load.is_empty() {
+            *r.change(&mut r.change(&mut p.load).args) = b;
+        }
+    }),
+    ("another kernel at load", |p, r| {
+        let k = r.of(&p.kernels.keys().collect::<Vec<_>>());
+        if !p.load.is_empty() {
+            r.change(&mut p.load).kernel = k;
+        }
+    }),
+    ("staging shrunk", |p, r| {
+        let staging = decl(p, r, |d| d.kind == BufferKind::Staging);
+        staging.bytes = staging.bytes.saturating_sub(1 + r.below(4096) as u64);
+    }),
+    ("another size of pieces", |p, r| {
+        let kernels: Vec<Kernel> = p.load.iter().map(|l| l.kernel).collect();
+        if let Some(&kernel) = kernels.first()
+            && let FusedOp::Repack(op) = &mut p.kernels[kernel].op
+        {
+            r.number([&mut op.piece]);
+        }
+    }),
     // Arguments.
     ("two arguments exchanged", |p, r| {
         let args = &mut launch(p, r).args;

@@ -7,6 +7,8 @@
 //! w0 = …            declarations as in a graph
 //! b0 = {kind: State, space: Persistent, offset: 0, bytes: 16}
 //! k0 = "k000_embed" {wave: 32, waves: 8, …} Embed{vocab: 323, …}
+//! load
+//! launch k9 (b0, b7, b12) grid (323, 1, 1) "repack" cost {read: 46512, written: 46512}
 //! program {kind: Decode, tokens: 1, logits: b40, ids: b41}
 //! launch k0 (b0, b1, b12) grid (16, 1, 1) "embed" cost {read: 148, written: 1024, flops: 512, ns: 4321}
 //! state b0
@@ -100,6 +102,14 @@ fn launch(c: &mut Cursor) -> Result<Launch, String> {
     Ok(Launch { kernel, args, grid, layer, label, cost: c.value()? })
 }
 
+fn launches(lines: &mut Lines) -> Result<Vec<Launch>, FormError> {
+    let mut launches = Vec::new();
+    while lines.peek().is_some_and(|l| l.starts_with("launch")) {
+        launches.push(lines.take(launch)?);
+    }
+    Ok(launches)
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "plan {}\nmodel {}", quoted(&self.target), attributes(&self.model))?;
@@ -109,6 +119,10 @@ impl fmt::Display for Plan {
         write_table(f, &self.caches)?;
         write_table(f, &self.buffers)?;
         self.kernels.iter().try_for_each(|(index, spec)| writeln!(f, "{index} = {spec}"))?;
+        if !self.load.is_empty() {
+            writeln!(f, "load")?;
+            self.load.iter().try_for_each(|l| write_launch(f, l))?;
+        }
         for &Program { kind, tokens, ref launches, logits, ids } in &self.programs {
             writeln!(f, "program {}", attributes(&ProgramHead { kind, tokens, logits, ids }))?;
             launches.iter().try_for_each(|l| write_launch(f, l))?;
@@ -128,13 +142,15 @@ impl FromStr for Plan {
         let CacheHead { ctx, kv } = lines.take(|c| c.expect("cache").and_then(|()| c.value()))?;
         let (weights, ropes, caches) = (lines.attributes("w")?, lines.attributes("rope")?, lines.attributes("kv")?);
         let (buffers, kernels) = (lines.attributes("b")?, lines.table("k", kernel)?);
+        let mut load = Vec::new();
+        if lines.peek() == Some("load") {
+            lines.take(|c| c.expect("load"))?;
+            load = launches(&mut lines)?;
+        }
         let mut programs = Vec::new();
         while lines.peek().is_some_and(|l| l.starts_with("program")) {
             let ProgramHead { kind, tokens, logits, ids } = lines.take(|c| c.expect("program").and_then(|()| c.value()))?;
-            let mut launches = Vec::new();
-            while lines.peek().is_some_and(|l| l.starts_with("launch")) {
-                launches.push(lines.take(launch)?);
-            }
+            let launches = launches(&mut lines)?;
             programs.push(Program { kind, tokens, launches, logits, ids });
         }
         let mut own = |name| lines.take(|c| c.expect(name).and_then(|()| c.entity("b")));
@@ -151,6 +167,7 @@ impl FromStr for Plan {
             caches,
             buffers,
             kernels,
+            load,
             programs,
             state,
             tokens,

@@ -291,6 +291,22 @@ pub struct Choose {
     pub advance: bool,
 }
 
+/// Rows of a weight from GGUF's layout into another: once, when a plan is loaded. Of a weight larger than the staging buffer
+/// piece after piece: rows `state.pos ..` of it, `state.n` of them, which are the first rows of the staging buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Repack {
+    /// Storage type.
+    pub dtype: DType,
+    /// Layout that is written.
+    pub layout: Layout,
+    /// Rows of the weight.
+    pub rows: u32,
+    /// Values per row.
+    pub cols: u32,
+    /// Most rows at a time.
+    pub piece: u32,
+}
+
 /// What one launch computes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FusedOp {
@@ -306,6 +322,8 @@ pub enum FusedOp {
     Row(Row),
     /// Choice of the next token.
     Choose(Choose),
+    /// A weight's layout; not part of a step.
+    Repack(Repack),
 }
 
 impl FusedOp {
@@ -314,7 +332,7 @@ impl FusedOp {
         match &mut self {
             FusedOp::Embed(e) => e.layout = of(e.dtype, e.n),
             FusedOp::Gemv(g) => g.segments.iter_mut().for_each(|s| s.layout = of(s.dtype, g.k)),
-            FusedOp::Attend(_) | FusedOp::Heads(_) | FusedOp::Row(_) | FusedOp::Choose(_) => {}
+            FusedOp::Attend(_) | FusedOp::Heads(_) | FusedOp::Row(_) | FusedOp::Choose(_) | FusedOp::Repack(_) => {}
         }
         self
     }

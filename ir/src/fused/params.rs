@@ -1,6 +1,6 @@
 //! The operands of every launch, in the order of the kernel's arguments.
 
-use super::{CacheSpec, Finish, FusedOp, Gemv, HeadOut, Input, RopeSpec, RowExpr, SegmentOut, Tail};
+use super::{CacheSpec, Finish, FusedOp, Gemv, HeadOut, Input, Repack, RopeSpec, RowExpr, SegmentOut, Tail};
 use crate::dtype::{DType, Layout};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +67,8 @@ pub enum Role {
     Draws,
     /// Memory for the launch's own partial results; its contents mean nothing outside.
     Scratch,
+    /// Rows of a weight in GGUF's layout that are to be repacked.
+    Staging,
     /// Zero between launches: counters of finished workgroups, u32.
     Counters,
 }
@@ -250,6 +252,10 @@ impl FusedOp {
                 p.add(Role::Outbox, Access::Update, Shape::Outbox);
                 p.read(Role::Sampling, Shape::Sampling);
                 p.read(Role::Draws, Shape::Draws);
+            }
+            &FusedOp::Repack(Repack { dtype, layout, rows, cols, piece }) => {
+                p.read(Role::Staging, Shape::Weight { dtype, layout: Layout::Gguf, rows: piece, cols });
+                p.add(Role::Weight(0), Access::Update, Shape::Weight { dtype, layout, rows, cols });
             }
         }
         p.0

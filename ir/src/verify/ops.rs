@@ -1,9 +1,10 @@
 //! Rules that the attributes of one fused op must keep, whatever graph it is in.
 
 use super::{MOST, VerifyError, rule};
-use crate::dtype::Q8Layout;
+use crate::dtype::{Layout, Q8Layout};
 use crate::fused::{
-    Attend, CacheSpec, Combine, Embed, Finish, FusedOp, Gemv, HeadOut, Heads, Input, RopeSpec, Row, RowExpr, SegmentOut, Tail,
+    Attend, CacheSpec, Combine, Embed, Finish, FusedOp, Gemv, HeadOut, Heads, Input, Repack, RopeSpec, Row, RowExpr, SegmentOut,
+    Tail,
 };
 
 /// Most segments or parts of a launch.
@@ -20,6 +21,7 @@ pub(super) fn op(at: &str, op: &FusedOp) -> Result<(), VerifyError> {
         FusedOp::Heads(h) => heads(at, h),
         FusedOp::Row(r) => row(at, r),
         FusedOp::Choose(c) => size(at, "logits", c.n),
+        FusedOp::Repack(r) => repack(at, r),
     }
 }
 
@@ -59,6 +61,15 @@ fn cache_row(at: &str, c: CacheSpec, n: u32) -> Result<(), VerifyError> {
         u64::from(c.heads) * u64::from(c.head_dim) == u64::from(n),
         format!("{n} values are no row of a cache of {} x {}", c.heads, c.head_dim),
     )
+}
+
+fn repack(at: &str, r: &Repack) -> Result<(), VerifyError> {
+    size(at, "rows", r.rows)?;
+    size(at, "columns", r.cols)?;
+    rule(&at, (1..=r.rows).contains(&r.piece), format!("{} of {} rows at a time", r.piece, r.rows))?;
+    rule(&at, r.layout != Layout::Gguf, "GGUF's layout needs no repacking")?;
+    let whole = r.layout.row_bytes(r.dtype, r.cols).is_some();
+    rule(&at, whole, format!("{} values are not whole {} blocks in {:?}", r.cols, r.dtype, r.layout))
 }
 
 fn embed(at: &str, e: &Embed) -> Result<(), VerifyError> {

@@ -2,7 +2,7 @@
 //! panic. That the plan is *right* is shown by the compiler's checker before it is written.
 
 use super::{MOST, VerifyError, ops, weight_decl};
-use crate::plan::{Buffer, BufferKind, Geometry, Plan, Program};
+use crate::plan::{Buffer, BufferKind, Geometry, Launch, Plan, Program};
 use crate::tuning::{Entry, Trial};
 
 /// What is wrong with a plan.
@@ -70,6 +70,7 @@ pub fn plan_references(plan: &Plan) -> Result<(), PlanFault> {
     buffer("outbox", plan.outbox)?;
     buffer("sampling", plan.sampling)?;
     buffer("draws", plan.draws)?;
+    check_launches(plan, &plan.load, &buffer, &reference)?;
     for program in &plan.programs {
         size("a program's tokens".into(), (1..=MOST_TOKENS).contains(&program.tokens))?;
         check_program(plan, program, &buffer, &reference)?;
@@ -85,7 +86,16 @@ fn check_program(
 ) -> Result<(), PlanFault> {
     buffer("logits", program.logits)?;
     buffer("ids", program.ids)?;
-    for (i, launch) in program.launches.iter().enumerate() {
+    check_launches(plan, &program.launches, buffer, reference)
+}
+
+fn check_launches(
+    plan: &Plan,
+    launches: &[Launch],
+    buffer: &impl Fn(&str, Buffer) -> Result<(), PlanFault>,
+    reference: &impl Fn(String, bool) -> Result<(), PlanFault>,
+) -> Result<(), PlanFault> {
+    for (i, launch) in launches.iter().enumerate() {
         let at = format!("launch {i} `{}`", launch.label);
         let spec = plan.kernels.get(launch.kernel);
         reference(at.clone(), spec.is_some_and(|s| s.op.params().len() == launch.args.len()))?;

@@ -152,6 +152,11 @@ impl Comparison<'_> {
                         tally.fail(|| format!("the state is {after:?}, the reference has {expected:?}"));
                     }
                 }
+                (_, Shape::Weight { .. }) => {
+                    if let Some(i) = expected.iter().zip(after).position(|(e, a)| e != a) {
+                        tally.fail(|| format!("byte {i} is {:#x}, the reference has {:#x}", after[i], expected[i]));
+                    }
+                }
                 (_, Shape::Ids | Shape::Tokens | Shape::Outbox) => self.ids(&mut tally, param, expected, after),
                 _ => tally.fail(|| "isn't an operand that a launch writes".into()),
             }

@@ -19,8 +19,10 @@ mod tracked;
 
 pub use check::{Finding, check, strayed};
 
+use crate::blocks::split_row;
 use arith::{Arithmetic, Exact, Fast};
-use hipc_ir::fused::{FusedOp, Role};
+use hipc_ir::dtype::Layout;
+use hipc_ir::fused::{FusedOp, Repack, Role};
 use hipc_ir::plan::{KernelSpec, StepState};
 use operands::Operands;
 use thiserror::Error;
@@ -141,5 +143,20 @@ fn run<A: Arithmetic>(
         FusedOp::Heads(op) => heads::heads::<A>(spec, op, step, operands, witness),
         FusedOp::Row(op) => row::row::<A>(spec, op, step, operands, witness),
         FusedOp::Choose(op) => choose::choose(spec, *op, step, operands),
+        FusedOp::Repack(op) => repack(op, step, operands),
     }
+}
+
+fn repack(op: &Repack, step: Step, mut operands: Operands<'_, '_>) -> Result<(), LaunchError> {
+    let row_bytes = |layout: Layout| layout.row_bytes(op.dtype, op.cols).unwrap_or(0) as usize;
+    let (from, to) = (row_bytes(Layout::Gguf), row_bytes(op.layout));
+    let end = step.pos + step.tokens;
+    if from == 0 || to == 0 || end > op.rows as usize || step.tokens > op.piece as usize {
+        return Err(LaunchError::State { pos: step.pos as i32, end: end as i32, ctx: op.rows });
+    }
+    let staging: &[u8] = operands.read(Role::Staging, from * step.tokens)?;
+    let weight: &mut [u8] = operands.write(Role::Weight(0), to * op.rows as usize)?;
+    let rows = staging.chunks_exact(from).zip(weight[to * step.pos..].chunks_exact_mut(to));
+    rows.for_each(|(row, out)| split_row(op.dtype, row, out));
+    Ok(())
 }

@@ -79,6 +79,7 @@ pub fn load(args: &Measure) -> Result<(Opened, About, Loaded), CliError> {
                 }
                 other => other.into(),
             })?;
+            bundle.check(&weights)?;
             let embedded = bundle.manifest().weights.embedded && args.model.is_none();
             (Arc::new(weights), if embedded { "bundle" } else { "file" })
         }

@@ -7,9 +7,8 @@ use super::{
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::dtype::Layout;
-use hipc_ir::plan::{Buffer, BufferKind, Plan, Space};
-use hipc_reference::blocks::split_row;
-use std::borrow::Cow;
+use hipc_ir::fused::{FusedOp, Repack};
+use hipc_ir::plan::{Buffer, BufferKind, Plan, Space, StepState};
 use std::ops::Range;
 
 /// Where buffers lie.
@@ -25,7 +24,7 @@ pub enum Placement {
 /// Bytes uploaded so far, and in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Weights and tables on the device.
+    /// Bytes of weights (as the file has them) and tables on the device.
     pub done: u64,
     /// Weights and tables of the plan.
     pub total: u64,
@@ -48,6 +47,13 @@ impl Ready {
     }
 }
 
+/// A launch that repacks a weight, and where its pieces go.
+#[derive(Debug)]
+struct Load {
+    staging: DevicePtr,
+    launch: Ready,
+}
+
 /// A plan loaded onto a driver's device.
 #[derive(Debug)]
 pub struct DriverBackend<D> {
@@ -57,6 +63,8 @@ pub struct DriverBackend<D> {
     addresses: Vec<DevicePtr>,
     /// By program and launch.
     programs: Vec<Vec<Ready>>,
+    /// By launch of [`Plan::load`].
+    load: Vec<Load>,
     /// As it was loaded; measuring the bandwidth takes a kernel from it that the plan doesn't have.
     module: Vec<u8>,
     /// Free memory before anything was loaded.
@@ -91,8 +99,9 @@ impl<D: Driver> DriverBackend<D> {
             return Err(DeviceError::Internal(format!("{} of {} kernels resolved", kernels.len(), names.len())));
         }
         let addresses = allocate(&mut driver, &plan, placement)?;
-        let programs = pack(&plan, &kernels, &addresses)?;
-        let mut backend = Self { driver, plan, addresses, programs, module: module.to_vec(), free: memory.0, graphs: true };
+        let (programs, load) = pack(&plan, &kernels, &addresses)?;
+        let module = module.to_vec();
+        let mut backend = Self { driver, plan, addresses, programs, load, module, free: memory.0, graphs: true };
         backend.fill(weights, progress)?;
         Ok(backend)
     }
@@ -107,46 +116,48 @@ impl<D: Driver> DriverBackend<D> {
         self.graphs = on;
     }
 
+    /// Uploads weights and tables, and brings weights into their layout on the device.
     fn fill(&mut self, weights: &dyn WeightSource, progress: &mut dyn FnMut(Progress)) -> Result<(), DeviceError> {
-        let fixed = |k: BufferKind| matches!(k, BufferKind::Weight(..) | BufferKind::Rope(_));
-        let total = self.plan.buffers.values().filter(|b| fixed(b.kind)).map(|b| b.bytes).sum();
-        let mut done = 0;
-        progress(Progress { done, total });
-        for buffer in self.plan.buffers.keys() {
-            let bytes: Cow<'_, [u8]> = match self.plan.buffers[buffer].kind {
-                BufferKind::Weight(w, Layout::Gguf) => weights.once(w),
-                BufferKind::Weight(w, Layout::Split) => {
-                    let decl = &self.plan.weights[w];
-                    let [from, to] = Layout::ALL.map(|l| l.row_bytes(decl.dtype, decl.cols).unwrap_or(0).max(1) as usize);
-                    let mut split = vec![0; decl.rows as usize * to];
-                    let rows = weights.once(w);
-                    let rows = rows.chunks_exact(from).zip(split.chunks_exact_mut(to));
-                    rows.for_each(|(row, out)| split_row(decl.dtype, row, out));
-                    Cow::Owned(split)
+        let plan = &self.plan;
+        let total = plan.buffers.values().map(|b| match b.kind {
+            BufferKind::Weight(w, _) => plan.weights[w].bytes(),
+            BufferKind::Rope(_) => b.bytes,
+            _ => 0,
+        });
+        let total = total.sum();
+        let mut uploads = Uploads { driver: &mut self.driver, progress, done: 0, total };
+        uploads.advance(0);
+        for (buffer, decl) in &plan.buffers {
+            let to = self.addresses[buffer.index()];
+            match decl.kind {
+                BufferKind::Weight(w, Layout::Gguf) => uploads.bytes(to, fitting(buffer, decl.bytes, &weights.once(w))?)?,
+                BufferKind::Weight(w, _) => {
+                    let launch = plan.load.iter().zip(&self.load).find(|(l, _)| l.args.last() == Some(&buffer));
+                    let op = launch.and_then(|(l, ready)| match &plan.kernels.get(l.kernel)?.op {
+                        FusedOp::Repack(op) => Some((op, ready)),
+                        _ => None,
+                    });
+                    let (op, ready) =
+                        op.ok_or_else(|| DeviceError::Internal(format!("nothing brings {buffer} into its layout")))?;
+                    let bytes = weights.once(w);
+                    let bytes = fitting(buffer, plan.weights[w].bytes(), &bytes)?;
+                    uploads.repack(self.addresses[plan.state.index()], op, ready, bytes)?;
                 }
                 BufferKind::Rope(r) => {
-                    let decl = &self.plan.ropes[r];
-                    let factors: Option<Vec<f32>> = decl.factors.map(|w| {
+                    let rope = &plan.ropes[r];
+                    let factors: Option<Vec<f32>> = rope.factors.map(|w| {
                         let bytes = weights.weight(w).as_chunks::<4>().0;
                         bytes.iter().map(|c| f32::from_le_bytes(*c)).collect()
                     });
-                    let values = rope_table(decl, self.plan.ctx, factors.as_deref());
-                    Cow::Owned(values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect())
+                    let values = rope_table(rope, plan.ctx, factors.as_deref());
+                    let table: Vec<u8> = values.iter().flatten().flat_map(|v| v.to_le_bytes()).collect();
+                    uploads.bytes(to, fitting(buffer, decl.bytes, &table)?)?;
                 }
-                _ => continue,
-            };
-            if bytes.len() as u64 != self.plan.buffers[buffer].bytes {
-                let planned = self.plan.buffers[buffer].bytes;
-                let what = format!("{buffer} has {planned} bytes in the plan, its contents have {}", bytes.len());
-                return Err(DeviceError::Internal(what));
+                _ => {}
             }
-            let mut at = self.addresses[buffer.index()];
-            for piece in bytes.chunks(PIECE) {
-                self.driver.upload(at, piece)?;
-                at += piece.len() as u64;
-                done += piece.len() as u64;
-                progress(Progress { done, total });
-            }
+        }
+        if !plan.load.is_empty() {
+            self.driver.upload(self.addresses[plan.state.index()], &StepState::default().to_bytes())?;
         }
         self.driver.sync()
     }
@@ -225,6 +236,55 @@ fn launches_of<'a>(programs: &'a [Vec<Ready>], program: usize, range: &Range<usi
     launches.ok_or_else(|| DeviceError::Internal(format!("program {program} has no launches {range:?}")))
 }
 
+/// A buffer's contents, if they have its size.
+fn fitting(buffer: Buffer, planned: u64, bytes: &[u8]) -> Result<&[u8], DeviceError> {
+    if bytes.len() as u64 == planned {
+        return Ok(bytes);
+    }
+    Err(DeviceError::Internal(format!("{buffer} has {planned} bytes in the plan, its contents have {}", bytes.len())))
+}
+
+/// What goes to the device at load, and who hears of it.
+struct Uploads<'a, D> {
+    driver: &'a mut D,
+    progress: &'a mut dyn FnMut(Progress),
+    done: u64,
+    total: u64,
+}
+
+impl<D: Driver> Uploads<'_, D> {
+    fn advance(&mut self, bytes: usize) {
+        self.done += bytes as u64;
+        (self.progress)(Progress { done: self.done, total: self.total });
+    }
+
+    fn bytes(&mut self, mut to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
+        for piece in bytes.chunks(PIECE) {
+            self.driver.upload(to, piece)?;
+            to += piece.len() as u64;
+            self.advance(piece.len());
+        }
+        Ok(())
+    }
+
+    /// Piece after piece of a weight into the staging buffer, and from there to its place. The stream keeps the order, so that a piece
+    /// isn't overwritten before it is repacked; meanwhile the host reads the next one. (A second staging buffer would let the
+    /// bus go on while a piece is repacked, which takes a hundredth of the time that the bus needs for it.)
+    fn repack(&mut self, state: DevicePtr, op: &Repack, load: &Load, bytes: &[u8]) -> Result<(), DeviceError> {
+        let row = (bytes.len() / op.rows.max(1) as usize).max(1);
+        let mut pos = 0;
+        for piece in bytes.chunks(row * op.piece.max(1) as usize) {
+            let n = (piece.len() / row) as i32;
+            self.driver.upload(load.staging, piece)?;
+            self.driver.upload(state, &StepState { pos, n, ..StepState::default() }.to_bytes())?;
+            self.driver.launch(load.launch.launch())?;
+            pos += n;
+            self.advance(piece.len());
+        }
+        Ok(())
+    }
+}
+
 /// Bytes of the device's memory that the plan allocates.
 fn needed(plan: &Plan) -> u64 {
     Space::ALL.iter().filter(|&&s| s != Space::Pinned).map(|&s| plan.space_bytes(s)).sum()
@@ -280,7 +340,8 @@ fn allocate<D: Driver>(driver: &mut D, plan: &Plan, placement: Placement) -> Res
     }
 }
 
-fn pack(plan: &Plan, kernels: &[u64], addresses: &[DevicePtr]) -> Result<Vec<Vec<Ready>>, DeviceError> {
+/// The launches of all programs, and those at load.
+fn pack(plan: &Plan, kernels: &[u64], addresses: &[DevicePtr]) -> Result<(Vec<Vec<Ready>>, Vec<Load>), DeviceError> {
     let launch = |l: &hipc_ir::plan::Launch| {
         let spec = plan.kernels.get(l.kernel);
         let Some(spec) = spec.filter(|s| s.op.params().len() == l.args.len()) else {
@@ -295,5 +356,10 @@ fn pack(plan: &Plan, kernels: &[u64], addresses: &[DevicePtr]) -> Result<Vec<Vec
         }
         Ok(Ready { kernel: kernels[l.kernel.index()], grid: l.grid, threads: spec.threads(), kernargs })
     };
-    plan.programs.iter().map(|p| p.launches.iter().map(launch).collect()).collect()
+    let programs = plan.programs.iter().map(|p| p.launches.iter().map(launch).collect()).collect::<Result<_, _>>()?;
+    let load = |l: &hipc_ir::plan::Launch| {
+        let staging = l.args.get(1).map_or(0, |b| addresses[b.index()]);
+        launch(l).map(|launch| Load { staging, launch })
+    };
+    Ok((programs, plan.load.iter().map(load).collect::<Result<_, _>>()?))
 }

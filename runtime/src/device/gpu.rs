@@ -1,20 +1,16 @@
 //! What `hip:N` and `cuda:N` share, which is nearly everything: one stream of work, pinned memory that copies go through, loaded
-//! kernels; graphs, events and memory that both sides see are in `stream`. How a GPU is found, taken and given a module is each [`Platform`]'s own.
+//! kernels; graphs, events and memory that both sides see are in `stream`, the way of copies in `staging`. How a GPU is found, taken and given a module is each [`Platform`]'s own.
 
 pub(super) mod api;
+mod staging;
 mod stream;
 
 use super::slots::Slots;
 use super::{DeviceError, DevicePtr, Driver, Graph, KernelLaunch, Mark};
 use api::{Api, Device, Handle, PARAM_POINTER, PARAM_SIZE};
+use staging::Staging;
 use std::ffi::{CString, c_int, c_void};
 use std::ptr::{null_mut, with_exposed_provenance_mut, without_provenance_mut};
-
-/// Pinned memory that all copies go through: the device may still touch it when a call has failed, and it is faster than
-/// pageable memory. Uploads fill it from its start on and begin anew after waiting for the device.
-const STAGING: usize = 16 << 20;
-/// Largest single copy, so that filling one part goes on while the device reads another.
-const PIECE: usize = 4 << 20;
 
 /// A GPU of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +66,7 @@ pub struct GpuDriver<P: Platform> {
     who: String,
     device: GpuDevice,
     stream: Handle,
-    staging: *mut u8,
-    staged: usize,
+    staging: Staging,
     modules: Vec<Handle>,
     functions: Vec<Handle>,
     blocks: Vec<Device>,
@@ -96,8 +91,7 @@ impl<P: Platform> GpuDriver<P> {
             who: device.to_string(),
             device,
             stream: null_mut(),
-            staging: null_mut(),
-            staged: 0,
+            staging: Staging::none(),
             modules: Vec::new(),
             functions: Vec::new(),
             blocks: Vec::new(),
@@ -110,12 +104,7 @@ impl<P: Platform> GpuDriver<P> {
         // SAFETY: a valid place for a handle.
         let code = unsafe { (create.f)(&mut driver.stream, api::NON_BLOCKING) };
         driver.check(create.name, code)?;
-        let host_malloc = driver.api().host_malloc;
-        let mut staging = null_mut();
-        // SAFETY: a valid place for a pointer.
-        let code = unsafe { (host_malloc.f)(&mut staging, STAGING, 0) };
-        driver.check(host_malloc.name, code)?;
-        driver.staging = staging.cast();
+        driver.allocate_staging()?;
         Ok(driver)
     }
 
@@ -125,17 +114,6 @@ impl<P: Platform> GpuDriver<P> {
 
     fn check(&self, call: &str, code: c_int) -> Result<(), DeviceError> {
         self.api().check(&self.who, call, code)
-    }
-
-    /// A part of the staging memory that no copy uses.
-    fn stage(&mut self, bytes: usize) -> Result<*mut u8, DeviceError> {
-        if self.staged + bytes > STAGING {
-            self.sync()?;
-        }
-        // SAFETY: pieces are at most PIECE, so this stays inside of the staging memory.
-        let place = unsafe { self.staging.add(self.staged) };
-        self.staged += bytes;
-        Ok(place)
     }
 }
 
@@ -184,30 +162,29 @@ impl<P: Platform> Driver for GpuDriver<P> {
     }
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
         let call = self.api().copy_to_device;
-        let mut to = to as usize;
-        for piece in bytes.chunks(PIECE) {
-            let place = self.stage(piece.len())?;
-            // SAFETY: our own memory of this size; a slice can't overlap it.
-            unsafe { place.copy_from_nonoverlapping(piece.as_ptr(), piece.len()) };
-            // SAFETY: the staging memory lives as long as the stream, and isn't written again before the stream was waited for.
-            let code = unsafe { (call.f)(with_exposed_provenance_mut(to), place.cast(), piece.len(), self.stream) };
+        let (mut to, mut rest) = (to as usize, bytes);
+        while !rest.is_empty() {
+            let (place, n) = self.stage_from(rest)?;
+            // SAFETY: the staging memory lives as long as the stream, and isn't written again before the device has passed the copy.
+            let code = unsafe { (call.f)(with_exposed_provenance_mut(to), place.cast(), n, self.stream) };
             self.check(call.name, code)?;
-            to += piece.len();
+            (to, rest) = (to + n, &rest[n..]);
         }
         Ok(())
     }
     fn download(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
         let call = self.api().copy_to_host;
-        let mut from = from as usize;
-        for piece in bytes.chunks_mut(PIECE) {
-            let place = self.stage(piece.len())?;
+        let (mut from, mut rest) = (from as usize, bytes);
+        while !rest.is_empty() {
+            let (place, n) = self.stage(rest.len())?;
+            let (piece, behind) = rest.split_at_mut(n);
             // SAFETY: the staging memory lives as long as the stream; this part has no other use.
-            let code = unsafe { (call.f)(place.cast(), with_exposed_provenance_mut(from), piece.len(), self.stream) };
+            let code = unsafe { (call.f)(place.cast(), with_exposed_provenance_mut(from), n, self.stream) };
             self.check(call.name, code)?;
             self.sync()?;
             // SAFETY: the copy is over; a slice can't overlap our own memory.
-            unsafe { piece.as_mut_ptr().copy_from_nonoverlapping(place, piece.len()) };
-            from += piece.len();
+            unsafe { piece.as_mut_ptr().copy_from_nonoverlapping(place, n) };
+            (from, rest) = (from + n, behind);
         }
         Ok(())
     }
@@ -264,7 +241,7 @@ impl<P: Platform> Driver for GpuDriver<P> {
         // SAFETY: our stream.
         let code = unsafe { (call.f)(self.stream) };
         self.check(call.name, code)?;
-        self.staged = 0;
+        self.staging.clear();
         Ok(())
     }
 }
@@ -283,9 +260,7 @@ impl<P: Platform> Drop for GpuDriver<P> {
             for &module in &self.modules {
                 (api.module_unload.f)(module);
             }
-            if !self.staging.is_null() {
-                (api.host_free.f)(self.staging.cast());
-            }
+            self.staging.release(api);
             if !self.stream.is_null() {
                 (api.stream_destroy.f)(self.stream);
             }

@@ -62,7 +62,7 @@ fn depends_on_position(op: &FusedOp) -> bool {
             Tail::Separate(outs) => outs.iter().any(|o| !matches!(o, SegmentOut::Store(None))),
             Tail::Vector { .. } | Tail::Head => false,
         },
-        FusedOp::Row(_) => false,
+        FusedOp::Row(_) | FusedOp::Repack(_) => false,
     }
 }
 

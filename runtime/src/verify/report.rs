@@ -245,6 +245,7 @@ fn shape(spec: &KernelSpec) -> String {
                 if splits == 1 { "" } else { "s" }
             )
         }
+        FusedOp::Repack(r) => format!("{} [{} x {}]", r.dtype, r.rows, r.cols),
         FusedOp::Heads(h) => {
             let parts: Vec<String> = h.parts.iter().map(|p| format!("{} heads of {}", p.heads, p.head_dim)).collect();
             parts.join(", ")
