@@ -9,7 +9,7 @@ use hipc_ir::fused::ProgramKind;
 use hipc_ir::plan::{Geometry, Plan};
 use hipc_ir::tuning::{Entry, Made, Times, TuningFile};
 use hipc_models::Model;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/rustdoc-26m-chat-Q4_K_M.gguf");
 
@@ -49,7 +49,7 @@ fn read(text: &str) -> (tempfile::TempDir, PathBuf, Result<Tuning, TuningError>)
 }
 
 fn demo() -> (Model, Options) {
-    (hipc_models::load(DEMO.as_ref()).unwrap(), Options { ctx: Some(256), ..Options::default() })
+    (hipc_models::load(Path::new(DEMO)).unwrap(), Options { ctx: Some(256), ..Options::default() })
 }
 
 #[test]
