@@ -344,7 +344,7 @@ HIPC_DEVICE void attend(const State* state, Q queries, K k_cache, K v_cache, f32
     if (splits == 1 || used == 1) {
       all = of_waves(e);
     } else {
-      constexpr int at_a_time = splits < 8 ? splits : 8;
+      constexpr int at_a_time = splits < 16 ? splits : 16;
       for (u32 from = 0; from < used; from += at_a_time) {
         Part parts[at_a_time];
 #pragma unroll
