@@ -222,8 +222,10 @@ mod tests {
 
     /// Four waves, two of which split K; two rows at a time.
     fn spread(tile: u32) -> Geometry {
-        let row_steps = (tile / 4).max(1);
-        Geometry { wave: 32, waves: 4, rows_per_wave: 2, k_waves: 2, row_steps, tile, tokens: 1, splits: 1, parts_in: 0 }
+        // A lane keeps one sum, so larger tiles have more waves.
+        let waves = if tile > 64 { 16 } else { 4 };
+        let row_steps = (tile / waves).max(1);
+        Geometry { wave: 32, waves, rows_per_wave: 2, k_waves: 2, row_steps, tile, tokens: 1, splits: 1, parts_in: 0 }
     }
 
     fn refused(op: FusedOp, geometry: Geometry, why: &str) {

@@ -45,6 +45,14 @@ pub fn of(kernel: &KernelSpec, tokens: u32, target: &Target) -> Cost {
     on_card(kernel, tokens, target, target.reference_card())
 }
 
+/// The same with a GEMV in the best geometry that there could be.
+pub fn at_best(kernel: &KernelSpec, tokens: u32, target: &Target) -> Cost {
+    let cost = of(kernel, tokens, target);
+    let FusedOp::Gemv(op) = &kernel.op else { return cost };
+    let memory = memory(kernel, tokens, target, target.reference_card(), &cost);
+    Cost { ns: gemv::at_best(op, tokens, target, memory).ceil() as u64, ..cost }
+}
+
 /// The same on any card of the target. Bytes and operations don't depend on it.
 ///
 /// Weights count once for each group of tokens that reads them, since the plan asks the memory for them that often.
@@ -149,8 +157,13 @@ fn flops(op: &FusedOp, tokens: u32) -> u64 {
     }
 }
 
+/// What the memory alone takes.
+fn memory(kernel: &KernelSpec, tokens: u32, target: &Target, card: &Card, cost: &Cost) -> f64 {
+    ((cost.read + cost.written) as f64 + lost(kernel, tokens, target)) / target.bytes_per_ns(card)
+}
+
 fn nanoseconds(kernel: &KernelSpec, tokens: u32, target: &Target, card: &Card, cost: &Cost) -> f64 {
-    let memory = ((cost.read + cost.written) as f64 + lost(kernel, tokens, target)) / target.bytes_per_ns(card);
+    let memory = memory(kernel, tokens, target, card, cost);
     if let FusedOp::Gemv(op) = &kernel.op {
         return gemv::nanoseconds(kernel, op, tokens, target, card, memory);
     }

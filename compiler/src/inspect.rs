@@ -237,7 +237,7 @@ mod tests {
 
     fn cards(arch: &str) -> (Plan, Vec<CardReport>) {
         let target = Target::parse(arch).unwrap();
-        let plan = Model::new(&Llama::SMALL).plan(arch);
+        let plan = Model::new(&Llama::L8B).plan(arch);
         let cards = arch_report(&plan, b"", target).cards;
         (plan, cards)
     }

@@ -110,13 +110,14 @@ pub fn select(programs: &[(&FusedGraph, u32)], target: &Target, tuning: &Tuning)
     Ok(Selection { kernels, programs: chosen })
 }
 
-/// Cost of a launch with the geometry it would get; how the e-graph compares fusions.
+/// Cost of a launch by which the e-graph compares fusions: with the geometry it would get, but a GEMV without what this geometry loses. That
+/// is a few per cent which the model is not sure of, of a time that can be a thousand launches long: no reason to fuse or not to.
 ///
 /// # Errors
 /// As [`select`].
 pub fn predict(op: &FusedOp, tokens: u32, target: &Target, tuning: &Tuning) -> Result<Cost, SelectError> {
     let geometry = geometry(op, "a candidate", tokens, target, tuning)?;
-    Ok(cost::of(&candidate(op, geometry), tokens, target))
+    Ok(cost::at_best(&candidate(op, geometry), tokens, target))
 }
 
 /// The kernel that brings a weight into its layout, numbered behind `number` others.

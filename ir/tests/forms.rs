@@ -61,7 +61,7 @@ fn every_op_is_drawn() {
     let ops: std::collections::BTreeSet<String> = (0..500).map(|s| name(format!("{:?}", drawn::<Op>(s)))).collect();
     assert_eq!(ops.len(), 13, "{ops:?}");
     let ops: std::collections::BTreeSet<String> = (0..500).map(|s| name(format!("{:?}", drawn::<FusedOp>(s)))).collect();
-    assert_eq!(ops.len(), 6, "{ops:?}");
+    assert_eq!(ops.len(), 7, "{ops:?}");
 }
 
 #[test]

@@ -101,6 +101,15 @@ pub(super) fn nanoseconds(kernel: &KernelSpec, op: &Gemv, tokens: u32, target: &
     target.launch_ns + ENDS_NS + overlapped * (1.0 + UNEVEN * (uneven - 1.0)) + replaced
 }
 
+/// The time that no geometry can go below: launch and ends, then memory or products, whichever is slower.
+pub(super) fn at_best(op: &Gemv, tokens: u32, target: &Target, memory: f64) -> f64 {
+    let card = target.reference_card();
+    let pieces = op.segments.iter().map(|s| f64::from(s.rows) * f64::from(op.k / piece(s.dtype)) * work(s.dtype, target));
+    let products = pieces.sum::<f64>() * f64::from(tokens) * PER_ROW / 32.0;
+    let issue = products / (f64::from(card.cus) * ISSUES_PER_CLOCK * f64::from(card.mhz) / 1e3);
+    target.launch_ns + ENDS_NS + (memory / OF_PURE_READ).max(issue)
+}
+
 /// Workgroups that a CU holds, by the registers that a lane takes.
 fn per_cu(g: &Geometry, target: &Target) -> f64 {
     let wanted = 36 + 20 * g.rows_per_wave * g.tokens;

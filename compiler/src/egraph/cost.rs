@@ -1,7 +1,7 @@
 //! What extraction pays, in picoseconds on the target's reference card.
 //!
-//! The price of a launch is that of [`crate::cost`] with the geometry that [`crate::select`] would give it, so that the e-graph, the selection and
-//! the plan reckon alike: launch overhead, then the largest of memory, arithmetic and latency. Only here it is split: a launch offers all its
+//! The price of a launch is that of [`crate::cost`] with the geometry that [`crate::select`] would give it (a GEMV's without what that geometry
+//! loses, see [`predict`]): launch overhead, then the largest of memory, arithmetic and latency. Only here it is split: a launch offers all its
 //! results, but what nobody reads isn't written in the end, so each result that a launch can leave out is priced apart, at what the
 //! launch would save without it.
 //!
