@@ -81,11 +81,12 @@ fn a_prompt_equals_single_steps_on_host() {
     for model in trained().iter().flatten().filter(|m| m.id.starts_with("rustdoc-7m-")) {
         let prompt = model.prompts.iter().find(|p| p.name == "long").unwrap();
         let compiled = compile(&model.path, "gfx1100", 60, KvType::F32);
-        compare(&format!("{} host", model.id), host, &compiled, &prompt.ids[..60], launch_bound(&model.id));
+        // Decode programs split products' inputs between waves, prompt programs otherwise: sums of f32 differ in their last bits.
+        let allowed = if model.id.ends_with("-F16") { LAUNCH[1] } else { bound(prompt.noise, KvType::F32) };
+        compare(&format!("{} host", model.id), host, &compiled, &prompt.ids[..60], allowed);
     }
     let compiled = compile(&demo_model(), "gfx1100", 70, KvType::F32);
     let ids: Vec<u32> = (0..45).map(|i| 1000 + 37 * i).collect();
-    // Its decode program splits the context and one projection's inputs, its prompt program neither. There is no golden for these ids;
-    // the noise of the model's prompts is 4e-4 to 6e-4.
+    // There is no golden for these ids; the noise of the model's prompts is 4e-4 to 6e-4.
     compare("demo host", host, &compiled, &ids, bound(4e-4, KvType::F32));
 }
