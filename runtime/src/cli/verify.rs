@@ -109,6 +109,7 @@ fn weights(bundle: &Bundle, args: &Verify) -> Result<(Arc<dyn WeightSource + Sen
     }
     match bundle.weights(args.model.as_deref()) {
         Ok(weights) => {
+            bundle.check(&weights)?;
             let embedded = bundle.manifest().weights.embedded && args.model.is_none();
             Ok((Arc::new(weights), if embedded { "bundle" } else { "file" }))
         }
