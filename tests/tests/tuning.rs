@@ -133,3 +133,14 @@ fn what_no_skeleton_takes_is_refused() {
     let missing = Tuning::read(&["/nowhere/card.tune"]).unwrap_err().to_string();
     assert!(missing.contains("/nowhere/card.tune can't be read"), "{missing}");
 }
+
+#[test]
+fn the_files_of_the_repository_are_taken() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tuning");
+    let entries = |p: &Path| std::fs::read_dir(p).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+    let cards = entries(&folder).into_iter().filter(|p| p.is_dir());
+    let files: Vec<PathBuf> = cards.flat_map(|card| entries(&card)).collect();
+    assert!(!files.is_empty());
+    let tuning = Tuning::read(&files).unwrap();
+    assert!(tuning.sources().iter().all(|s| !s.file.entries.is_empty()));
+}
