@@ -15,8 +15,6 @@ const ALIGN: usize = 256;
 struct Unit {
     run: Run,
     message: Message,
-    /// Addresses.
-    kernels: Vec<usize>,
     // Behind what points into it.
     _library: Library,
 }
@@ -24,7 +22,9 @@ struct Unit {
 /// Executes kernels of a shared object, in this process and on this thread. A launch is over when it returns.
 #[derive(Default)]
 pub struct HostLibrary {
-    unit: Option<Unit>,
+    units: Vec<Unit>,
+    /// By handle: whose it is, and its address.
+    kernels: Vec<(usize, usize)>,
     order: Order,
     blocks: Vec<(DevicePtr, Layout)>,
 }
@@ -38,7 +38,7 @@ impl std::fmt::Debug for HostLibrary {
 impl HostLibrary {
     /// A device without a unit yet; workgroups will run in this order.
     pub fn new(order: Order) -> Self {
-        Self { unit: None, order, blocks: Vec::new() }
+        Self { units: Vec::new(), kernels: Vec::new(), order, blocks: Vec::new() }
     }
 
     fn internal(&self, what: String) -> DeviceError {
@@ -110,14 +110,17 @@ impl Driver for HostLibrary {
             let symbol = unsafe { library.get::<*mut c_void>(name) };
             let symbol = symbol.map_err(|_| self.internal(format!("the unit has no kernel {name}")))?;
             // SAFETY: the kernel stays loaded as long as `Unit`.
-            found.push(unsafe { symbol.try_as_raw_ptr() }.map_or(0, |p| p.expose_provenance()));
+            found.push((self.units.len(), unsafe { symbol.try_as_raw_ptr() }.map_or(0, |p| p.expose_provenance())));
         }
-        self.unit = Some(Unit { run, message, kernels: found, _library: library });
-        Ok((0..kernels.len() as u64).collect())
+        self.units.push(Unit { run, message, _library: library });
+        let first = self.kernels.len() as u64;
+        self.kernels.append(&mut found);
+        Ok((first..self.kernels.len() as u64).collect())
     }
     fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError> {
         let KernelLaunch { kernel, grid, threads, kernargs } = launch;
-        let found = self.unit.as_ref().and_then(|u| Some((u, *u.kernels.get(usize::try_from(kernel).ok()?)?)));
+        let known = usize::try_from(kernel).ok().and_then(|k| self.kernels.get(k));
+        let found = known.and_then(|&(unit, address)| Some((self.units.get(unit)?, address)));
         let Some((unit, address)) = found else {
             return Err(self.internal(format!("kernel {kernel} isn't loaded")));
         };
