@@ -24,7 +24,9 @@ impl Terminal {
             println!("skipped: `script` is not installed");
             return None;
         }
-        let command = format!("{} {args}", env!("CARGO_BIN_EXE_hipfire-run"));
+        // `script` runs `$SHELL -c`. Without `exec` some shells (dash) stay in between, and a Ctrl-C, which goes to all of the
+        // terminal, becomes their exit code.
+        let command = format!("exec {} {args}", env!("CARGO_BIN_EXE_hipfire-run"));
         let mut child = Command::new("script")
             .args(["-qec", &command, "/dev/null"])
             .current_dir(bundles().folder.path())
