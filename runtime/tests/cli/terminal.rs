@@ -32,6 +32,7 @@ impl Terminal {
             .current_dir(bundles().folder.path())
             .env_remove("NO_COLOR")
             .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
