@@ -4,13 +4,13 @@
 mod api;
 
 use super::DeviceError;
-use super::gpu::api::{Api, Handle};
+use super::gpu::api::{Api, HOST_MAPPED, Handle};
 use super::gpu::{GpuDevice, GpuDriver, Platform, find};
 use api::{
     CAPABILITY_MAJOR, CAPABILITY_MINOR, CudaApi, ERROR_LOG, ERROR_LOG_BYTES, MULTIPROCESSORS, NO_JIT_COMPILER, UNSUPPORTED_PTX,
     VENDOR, WARP_SIZE,
 };
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::path::Path;
 use std::ptr::{null_mut, without_provenance_mut};
 use std::rc::Rc;
@@ -118,6 +118,7 @@ impl Cuda {
 impl Platform for Cuda {
     /// `CU_LAUNCH_PARAM_END`.
     const PARAM_END: usize = 0;
+    const HOST_MAPPED: c_uint = HOST_MAPPED;
 
     fn api(&self) -> &Api {
         &self.api.shared

@@ -9,7 +9,7 @@ use super::slots::Slots;
 use super::{DeviceError, DevicePtr, Driver, Graph, KernelLaunch, Mark};
 use api::{Api, Device, Handle, PARAM_POINTER, PARAM_SIZE};
 use staging::Staging;
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, c_int, c_uint, c_void};
 use std::ptr::{null_mut, with_exposed_provenance_mut, without_provenance_mut};
 
 /// A GPU of this machine.
@@ -51,6 +51,8 @@ pub(super) fn find(platform: &str, devices: &[GpuDevice], index: u32) -> Result<
 pub trait Platform {
     /// Ends the list of a launch's extra parameters.
     const PARAM_END: usize;
+    /// Pinned memory that kernels see, and whose writes this side sees while they run.
+    const HOST_MAPPED: c_uint;
 
     /// The shared calls.
     fn api(&self) -> &Api;
@@ -157,8 +159,8 @@ impl<P: Platform> Driver for GpuDriver<P> {
     fn alloc_pinned(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
         self.map(bytes)
     }
-    fn peek(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        self.look(from, bytes)
+    fn receive(&mut self, from: DevicePtr, number: i32) -> Result<i32, DeviceError> {
+        self.poll(from, number)
     }
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
         let call = self.api().copy_to_device;

@@ -3,10 +3,10 @@
 mod api;
 
 use super::DeviceError;
-use super::gpu::api::{Api, Handle, NO_BINARY_FOR_GPU, SUCCESS};
+use super::gpu::api::{Api, HOST_MAPPED, Handle, NO_BINARY_FOR_GPU, SUCCESS};
 use super::gpu::{GpuDevice, GpuDriver, Platform, find};
 use api::{HipApi, MULTIPROCESSORS, Properties, VENDOR, WARP_SIZE};
-use std::ffi::c_int;
+use std::ffi::{c_int, c_uint};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
@@ -134,6 +134,8 @@ pub struct Hip(Rc<HipApi>);
 impl Platform for Hip {
     /// `HIP_LAUNCH_PARAM_END`.
     const PARAM_END: usize = 3;
+    /// With `hipHostMallocCoherent`: what is mapped is so by default, unless the environment says otherwise.
+    const HOST_MAPPED: c_uint = HOST_MAPPED | 0x4000_0000;
 
     fn api(&self) -> &Api {
         &self.0.shared

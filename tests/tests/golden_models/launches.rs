@@ -19,7 +19,7 @@ fn sequence(backend: &mut impl Backend, ids: &[u32], steps: &[(ProgramKind, usiz
     for (i, &(kind, n)) in steps.iter().enumerate() {
         // Every other prompt step is asked for its last token only.
         let head_from = if i % 2 == 0 { 0 } else { n as i32 - 1 };
-        let state = StepState { pos: pos as i32, n: n as i32, head_from, reserved: 0 };
+        let state = StepState { pos: pos as i32, n: n as i32, head_from, generation: 0 };
         step(backend, kind, state, &ids[pos..pos + n], &mut compared);
         pos += n;
     }
