@@ -54,10 +54,11 @@ struct AttentionShape {
   static_assert(QueryHeads % K::heads == 0 && head_dim % 8 == 0 && head_dim <= 256, "");
   static constexpr int lanes = next_power_of_two(head_dim / 8);   // of a slot
   static constexpr int slots = Gpu::wave / lanes;
-  static constexpr int at_once = sizeof(typename K::Type) == 2 ? 2 : 1;  // positions of a slot
 
   // A query head costs a lane 8 values of q, 8 of the result and a few more; K, V and addresses take the rest.
   static constexpr int registers = registers_for<Gpu, waves>;
+  // Positions of a slot: their keys and values are what is in flight, and few workgroups must fill the memory's pipe.
+  static constexpr int at_once = sizeof(typename K::Type) == 4 ? 1 : registers >= 192 ? 4 : 2;
   static constexpr int affordable = registers >= 152 ? 4 : registers >= 128 ? 3 : registers >= 96 ? 2 : 1;
   static constexpr int sets() {  // of query heads; each set has waves of its own
     int n = divide_up(shared_by, affordable);
