@@ -157,5 +157,6 @@ fn a_gemv_keeps_its_entry_with_another_context() {
     let unused = longer.tuning.unused(&[&plan]);
     let labels: Vec<&str> = unused.iter().flat_map(|(_, entries)| entries).map(|e| e.label.as_str()).collect();
     assert_eq!(labels, ["attn"]);
-    assert_eq!(tuned_kernels(&plan, std::slice::from_ref(&file)).len(), file.entries.len() - 1);
+    let tuned = tuned_kernels(&plan, std::slice::from_ref(&file));
+    assert!(!tuned.is_empty() && tuned.iter().all(|kernel| kernel.ends_with("qkv")), "{tuned:?}");
 }

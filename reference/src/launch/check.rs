@@ -289,7 +289,9 @@ fn floats(tally: &mut Tally, expected: &[u8], after: &[u8], range: std::ops::Ran
 /// Ids with their generations, which only the outbox has.
 fn entries(role: Role, bytes: &[u8]) -> Vec<(i32, i32)> {
     match role {
-        Role::Outbox => bytes.as_chunks().0.iter().map(|&b| u64::from_le_bytes(b)).map(|v| (v as i32, (v >> 32) as i32)).collect(),
+        Role::Outbox => {
+            bytes.as_chunks().0.iter().map(|&b| u64::from_le_bytes(b)).map(|v| (v as i32, (v >> 32) as i32)).collect()
+        }
         _ => bytes.as_chunks().0.iter().map(|&b| (i32::from_le_bytes(b), 0)).collect(),
     }
 }
