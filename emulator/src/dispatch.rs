@@ -239,7 +239,8 @@ impl<'a> Setup<'a> {
 /// The kernarg segment: explicit arguments, then the hidden ones that the metadata lists.
 fn kernarg(facts: &hipc_codeobj::Kernel, dispatch: &Dispatch) -> Vec<u8> {
     let mut bytes = dispatch.kernarg.to_vec();
-    bytes.resize((facts.kernarg_segment_size as usize).max(bytes.len()), 0);
+    // The compiler reads arguments in aligned blocks of up to 64 bytes: runtimes allocate such.
+    bytes.resize((facts.kernarg_segment_size as usize).max(bytes.len()).next_multiple_of(64), 0);
     for arg in &facts.args {
         let hipc_codeobj::ArgKind::Hidden(name) = &arg.kind else { continue };
         let axis = match name.as_bytes().last() {
@@ -271,7 +272,7 @@ fn run_group<const W: usize>(
     options: &Options,
 ) -> Result<Report, Fault> {
     let mut group =
-        Group { arch: setup.arch, memory: view, hint: 0, lds: vec![0; setup.lds as usize], code_base: CODE_BASE };
+        Group { memory: view, hint: 0, lds: vec![0; setup.lds as usize], code_base: CODE_BASE };
     let count = setup.threads.div_ceil(W as u32);
     let mut waves: Vec<Wave<W>> = (0..count).map(|index| setup.wave(index, id)).collect();
     waves.iter_mut().for_each(|w| w.next = kernel.entry);

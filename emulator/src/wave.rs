@@ -2,7 +2,7 @@
 
 use crate::memory::View;
 use crate::operand::{EXEC, M0, NULL, SCALARS, Special, VCC};
-use crate::{Arch, FaultKind};
+use crate::FaultKind;
 
 /// Upper half of flat addresses that mean LDS.
 pub(crate) const SHARED_APERTURE: u32 = 0x0001_0000;
@@ -55,7 +55,6 @@ pub(crate) struct Wave<const W: usize> {
 
 /// What the waves of a workgroup share.
 pub(crate) struct Group<'a> {
-    pub(crate) arch: &'static Arch,
     pub(crate) memory: &'a View,
     /// Where the last access was found.
     pub(crate) hint: usize,

@@ -101,6 +101,26 @@ pub(crate) fn find<const W: usize>(name: &str) -> Option<Lanewise<W>> {
     integer(name).or_else(|| single(name)).or_else(|| conversion(name)).or_else(|| short(name))
 }
 
+/// The same with a result that stops at the ends of its range: `clamp` of an integer operation.
+pub(crate) fn saturating<const W: usize>(name: &str) -> Option<Lanewise<W>> {
+    Some(match name {
+        "v_add_nc_u32" => u2(u32::saturating_add),
+        "v_sub_nc_u32" => u2(u32::saturating_sub),
+        "v_subrev_nc_u32" => u2(|a, b| b.saturating_sub(a)),
+        "v_add_nc_i32" => i2(i32::saturating_add),
+        "v_sub_nc_i32" => i2(i32::saturating_sub),
+        "v_add_nc_u16" => s2(|a, b| (a + b).min(0xffff)),
+        "v_sub_nc_u16" => s2(u32::saturating_sub),
+        "v_add_nc_i16" => s2(|a, b| saturate16(sign16(a) + sign16(b))),
+        "v_sub_nc_i16" => s2(|a, b| saturate16(sign16(a) - sign16(b))),
+        "v_mad_u32_u24" => u3(|a, b, c| {
+            let sum = u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff) + u64::from(c);
+            sum.min(u32::MAX.into()) as u32
+        }),
+        _ => return None,
+    })
+}
+
 fn integer<const W: usize>(name: &str) -> Option<Lanewise<W>> {
     Some(match name {
         "v_mov_b32" | "v_accvgpr_read_b32" | "v_accvgpr_write_b32" | "v_accvgpr_mov_b32" => u1(|a| a),

@@ -69,7 +69,7 @@ struct Output {
 }
 
 impl Output {
-    fn new(operation: &Operation, kind: Kind, sources: usize, context: &Context) -> Result<Self, Lack> {
+    fn new(operation: &Operation, kind: Kind, clamp: bool, sources: usize, context: &Context) -> Result<Self, Lack> {
         let scale = match (operation.modifiers.get("mul").map(String::as_str), operation.has("div")) {
             (Some("2"), _) => 1,
             (Some("4"), _) => 2,
@@ -77,7 +77,6 @@ impl Output {
             (None, false) => 0,
             (Some(other), _) => return Err(format!("mul:{other}")),
         };
-        let clamp = operation.has("clamp");
         if (clamp || scale != 0) && kind != Kind::F32 && !(clamp && kind == Kind::F16 && scale == 0) {
             return Err("clamp or scaling of this operation".to_owned());
         }
@@ -151,7 +150,11 @@ struct Vop<const W: usize> {
 impl<const W: usize> Vop<W> {
     fn new(operation: &Operation, context: &Context) -> Result<Self, Lack> {
         let name = operation.name.as_str();
-        let lanewise = if name == "v_cndmask_b32" {
+        let saturates = if operation.has("clamp") { table::saturating(name) } else { None };
+        let clamps = operation.has("clamp") && saturates.is_none();
+        let lanewise = if let Some(saturating) = saturates {
+            saturating
+        } else if name == "v_cndmask_b32" {
             let select = super::lane::u3(|a, b, mask| if mask == 0 { a } else { b });
             super::lane::typed(&[Kind::F32, Kind::F32], Kind::U32, select)
         } else {
@@ -171,7 +174,7 @@ impl<const W: usize> Vop<W> {
             inputs.push(Input { source: Source::Mask(mask), change });
             kinds.push(Kind::U32);
         }
-        let output = Output::new(operation, lanewise.result, kinds.len(), context)?;
+        let output = Output::new(operation, lanewise.result, clamps, kinds.len(), context)?;
         Ok(Self { inputs, dpp, lanewise, output, destination: destination(operation.operands.first(), 1, context)? })
     }
 
