@@ -62,7 +62,8 @@ impl Image {
         let entry = self.object.kernel(kernel)?.descriptor.entry;
         let (_, address, size) = self.functions.iter().find(|(_, address, size)| entry >= *address && entry - address < *size)?;
         let end = address.checked_add(*size)?;
-        let segment = self.segments.iter().find(|s| s.executable && entry >= s.address && end - s.address <= s.bytes.len() as u64)?;
+        let segment =
+            self.segments.iter().find(|s| s.executable && entry >= s.address && end - s.address <= s.bytes.len() as u64)?;
         let at = |address: u64| usize::try_from(address - segment.address).ok();
         Some((entry, segment.bytes.get(at(entry)?..at(end)?)?))
     }

@@ -77,7 +77,8 @@ impl Module {
         let [x, y, z] = dispatch.grid;
         let groups = u64::from(x) * u64::from(y) * u64::from(z);
         let one = |n: u64| {
-            let id = [(n % u64::from(x)) as u32, (n / u64::from(x) % u64::from(y)) as u32, (n / u64::from(x) / u64::from(y)) as u32];
+            let id =
+                [(n % u64::from(x)) as u32, (n / u64::from(x) % u64::from(y)) as u32, (n / u64::from(x) / u64::from(y)) as u32];
             match &kernel.steps {
                 Steps::Wave32(steps) => run_group(&setup, &kernel, steps, id, &view, options),
                 Steps::Wave64(steps) => run_group(&setup, &kernel, steps, id, &view, options),
@@ -88,7 +89,7 @@ impl Module {
         } else {
             (0..groups).try_fold(Report::default(), |sum, n| Ok(sum.add(one(n)?)))
         };
-        done.map_err(|fault| EmulatorError::Fault(Box::new(fault)))
+        done.map_err(EmulatorError::Fault)
     }
 }
 
@@ -251,7 +252,9 @@ fn kernarg(facts: &hipc_codeobj::Kernel, dispatch: &Dispatch) -> Vec<u8> {
         let value = match name.trim_end_matches(['x', 'y', 'z']) {
             "hidden_block_count_" => dispatch.grid[axis],
             "hidden_group_size_" => dispatch.workgroup[axis],
-            "hidden_grid_dims" => (1 + dispatch.grid.iter().zip(dispatch.workgroup).rposition(|(&g, w)| g * w > 1).unwrap_or(0)) as u32,
+            "hidden_grid_dims" => {
+                (1 + dispatch.grid.iter().zip(dispatch.workgroup).rposition(|(&g, w)| g * w > 1).unwrap_or(0)) as u32
+            }
             "hidden_dynamic_lds_si" | "hidden_dynamic_lds_size" => dispatch.dynamic_lds,
             _ => 0,
         };
@@ -270,29 +273,17 @@ fn run_group<const W: usize>(
     id: [u32; 3],
     view: &View,
     options: &Options,
-) -> Result<Report, Fault> {
-    let mut group =
-        Group { memory: view, hint: 0, lds: vec![0; setup.lds as usize], code_base: CODE_BASE };
+) -> Result<Report, Box<Fault>> {
+    let mut group = Group { memory: view, hint: 0, lds: vec![0; setup.lds as usize], code_base: CODE_BASE };
     let count = setup.threads.div_ceil(W as u32);
     let mut waves: Vec<Wave<W>> = (0..count).map(|index| setup.wave(index, id)).collect();
     waves.iter_mut().for_each(|w| w.next = kernel.entry);
     let mut running: Vec<bool> = vec![true; waves.len()];
     // Each wave runs up to the next barrier, then all go on: the order between barriers is theirs to synchronise.
     while running.iter().any(|r| *r) {
-        let (mut waiting, mut ended) = (0, 0);
-        for (wave, running) in waves.iter_mut().zip(&mut running) {
-            if !*running {
-                ended += 1;
-                continue;
-            }
-            if run_wave(wave, &mut group, kernel, steps, id, options)? {
-                waiting += 1;
-            } else {
-                *running = false;
-                ended += 1;
-            }
+        for (wave, running) in waves.iter_mut().zip(&mut running).filter(|(_, running)| **running) {
+            *running = run_wave(wave, &mut group, kernel, steps, id, options)?;
         }
-        let _ = (waiting, ended);
     }
     let sum = |f: fn(&Wave<W>) -> u64| waves.iter().map(f).sum();
     Ok(Report { instructions: sum(|w| w.executed), lane_instructions: sum(|w| w.lane_instructions), waves: u64::from(count) })
@@ -306,20 +297,21 @@ fn run_wave<const W: usize>(
     steps: &[crate::exec::Step<W>],
     id: [u32; 3],
     options: &Options,
-) -> Result<bool, Fault> {
+) -> Result<bool, Box<Fault>> {
     loop {
         let at = wave.next as usize;
+        let index = wave.index;
         let fault = |kind, lane| {
             let instruction = kernel.instructions().get(at);
-            Fault {
+            Box::new(Fault {
                 kernel: kernel.facts.name.clone(),
                 kind,
                 address: instruction.map_or(0, |i| i.address),
                 instruction: instruction.map_or("(behind the end of the code)".to_owned(), |i| i.text.clone()),
                 workgroup: id,
-                wave: wave.index,
+                wave: index,
                 lane,
-            }
+            })
         };
         let Some(step) = steps.get(at) else { return Err(fault(FaultKind::Illegal, None)) };
         if wave.executed >= options.budget {
@@ -337,17 +329,7 @@ fn run_wave<const W: usize>(
             Flow::End => return Ok(false),
             Flow::Fault(boxed) => {
                 let (kind, lane) = *boxed;
-                let index = wave.index;
-                let instruction = &kernel.instructions()[at];
-                return Err(Fault {
-                    kernel: kernel.facts.name.clone(),
-                    kind,
-                    address: instruction.address,
-                    instruction: instruction.text.clone(),
-                    workgroup: id,
-                    wave: index,
-                    lane,
-                });
+                return Err(fault(kind, lane));
             }
         }
     }

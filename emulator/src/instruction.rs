@@ -195,8 +195,23 @@ fn pieces(text: &str) -> Vec<&str> {
 
 /// Flags without a value.
 const FLAGS: &[&str] = &[
-    "glc", "slc", "dlc", "sc0", "sc1", "nt", "clamp", "gds", "lds", "offen", "idxen", "addr64", "tfe", "nv", "scc",
-    "row_mirror", "row_half_mirror",
+    "glc",
+    "slc",
+    "dlc",
+    "sc0",
+    "sc1",
+    "nt",
+    "clamp",
+    "gds",
+    "lds",
+    "offen",
+    "idxen",
+    "addr64",
+    "tfe",
+    "nv",
+    "scc",
+    "row_mirror",
+    "row_half_mirror",
 ];
 
 impl Operation {

@@ -21,6 +21,9 @@
 //! Instructions are decoded by LLVM's disassembler, opened at run time (Debian: `libllvm22`); what they do is written here, from the
 //! instruction set references. An instruction that is missing is a fault with its text and address, never a guess.
 
+// Loops over lanes index several arrays of lanes.
+#![allow(clippy::needless_range_loop)]
+
 mod arch;
 mod disassembler;
 mod dispatch;

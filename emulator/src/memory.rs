@@ -91,7 +91,7 @@ impl Allocation {
     fn copy_in(&self, offset: u64, bytes: &[u8]) {
         let mut at = offset as usize;
         let mut rest = bytes;
-        while !rest.is_empty() && (at % 4 != 0 || rest.len() < 4) {
+        while !rest.is_empty() && (!at.is_multiple_of(4) || rest.len() < 4) {
             self.write(at, u32::from(rest[0]), 1);
             (at, rest) = (at + 1, &rest[1..]);
         }

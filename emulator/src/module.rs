@@ -88,8 +88,7 @@ impl Module {
         let instructions = disassemble(self.arch, wave32, entry, code)?;
         let index: HashMap<u64, u32> = instructions.iter().zip(0..).map(|(i, n)| (i.address, n)).collect();
         let (vectors, accumulators) = registers(self.arch, &facts, wave32);
-        let context =
-            Context { arch: self.arch, vectors, accumulators, index: &|address| index.get(&address).copied() };
+        let context = Context { arch: self.arch, vectors, accumulators, index: &|address| index.get(&address).copied() };
         let steps = if wave32 {
             Steps::Wave32(instructions.iter().map(|i| build(i, &context)).collect())
         } else {

@@ -1,8 +1,8 @@
 //! The state of one wave, and what it shares with its workgroup.
 
+use crate::FaultKind;
 use crate::memory::View;
 use crate::operand::{EXEC, M0, NULL, SCALARS, Special, VCC};
-use crate::FaultKind;
 
 /// Upper half of flat addresses that mean LDS.
 pub(crate) const SHARED_APERTURE: u32 = 0x0001_0000;

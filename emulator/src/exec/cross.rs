@@ -87,7 +87,7 @@ fn source_lane(operation: &Operation, lane: usize, width: usize) -> Result<Optio
         return Ok(column.checked_sub(n).map(|c| row + c));
     }
     if let Some(n) = number("row_xmask") {
-        return Ok(Some(row + (column ^ n % ROW)));
+        return Ok(Some(row + (column ^ (n % ROW))));
     }
     if let Some(n) = number("row_share").or_else(|| number("row_newbcast")) {
         return Ok(Some(row + n % ROW));
@@ -256,7 +256,7 @@ fn permute_rows<const W: usize>(operation: &Operation, context: &Context, other:
         let mut out = [0; W];
         let mut enabled = exec;
         for lane in lanes(exec) {
-            let from = (lane / ROW * ROW ^ other) + (select >> (4 * (lane % ROW)) & 15) as usize;
+            let from = ((lane / ROW * ROW) ^ other) + (select >> (4 * (lane % ROW)) & 15) as usize;
             if from < W && (fetch_inactive || exec >> from & 1 == 1) {
                 out[lane] = values[from];
             } else if !zero {

@@ -175,9 +175,7 @@ pub(crate) fn div_fixup(q: f32, denominator: f32, numerator: f32) -> f32 {
         f32::from_bits(0xffc0_0000)
     } else if denominator == 0.0 || numerator.is_infinite() {
         signed(f32::INFINITY)
-    } else if denominator.is_infinite() || numerator == 0.0 {
-        signed(0.0)
-    } else if exponent(numerator) - exponent(denominator) < -150 {
+    } else if denominator.is_infinite() || numerator == 0.0 || exponent(numerator) - exponent(denominator) < -150 {
         signed(0.0)
     } else {
         signed(q.abs())

@@ -173,8 +173,10 @@ fn store_two<const W: usize>(operation: &Operation, of: &str, context: &Context)
     let (offsets, words) = two(operation, of)?;
     let address = usize::from(vector_operand(operation.operands.first())?);
     register(address as u16, context)?;
-    let data =
-        [destination(operation.operands.get(1), words as u16, context)?, destination(operation.operands.get(2), words as u16, context)?];
+    let data = [
+        destination(operation.operands.get(1), words as u16, context)?,
+        destination(operation.operands.get(2), words as u16, context)?,
+    ];
     Ok(Box::new(move |wave, group| {
         for lane in lanes(wave.exec()) {
             for (offset, data) in offsets.into_iter().zip(data) {

@@ -168,8 +168,15 @@ impl Shape {
 
 /// Cache control and the like, named as instructions.
 const NOTHING: &[&str] = &[
-    "buffer_gl0_inv", "buffer_gl1_inv", "buffer_inv", "buffer_wbl2", "buffer_wbinvl1", "buffer_wbinvl1_vol", "global_inv",
-    "global_wb", "global_wbinv",
+    "buffer_gl0_inv",
+    "buffer_gl1_inv",
+    "buffer_inv",
+    "buffer_wbl2",
+    "buffer_wbinvl1",
+    "buffer_wbinvl1_vol",
+    "global_inv",
+    "global_wb",
+    "global_wbinv",
 ];
 
 pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) -> Result<Run<W>, Lack> {

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod buffer;
+mod compare;
 mod cross;
 mod float;
 mod lane;

@@ -56,19 +56,46 @@ pub(crate) fn target(operation: &Operation) -> Result<u8, Lack> {
 
 /// Instructions about time, caches, priorities and the like, which change no value.
 const NOTHING: &[&str] = &[
-    "s_nop", "s_clause", "s_delay_alu", "s_waitcnt", "s_waitcnt_depctr", "s_waitcnt_vscnt", "s_waitcnt_vmcnt",
-    "s_waitcnt_expcnt", "s_waitcnt_lgkmcnt", "s_wait_alu", "s_wait_idle", "s_wait_event", "s_sleep", "s_setprio",
-    "s_set_inst_prefetch_distance", "s_sendmsg", "s_icache_inv", "s_dcache_inv", "s_dcache_wb", "s_gl1_inv",
-    "s_wait_loadcnt", "s_wait_storecnt", "s_wait_dscnt", "s_wait_kmcnt", "s_wait_samplecnt", "s_wait_bvhcnt",
-    "s_wait_expcnt", "s_wait_loadcnt_dscnt", "s_wait_storecnt_dscnt", "s_barrier_signal", "s_prefetch_inst",
-    "s_prefetch_data", "s_version", "s_ttracedata", "s_inst_prefetch", "s_denorm_mode", "s_round_mode",
+    "s_nop",
+    "s_clause",
+    "s_delay_alu",
+    "s_waitcnt",
+    "s_waitcnt_depctr",
+    "s_waitcnt_vscnt",
+    "s_waitcnt_vmcnt",
+    "s_waitcnt_expcnt",
+    "s_waitcnt_lgkmcnt",
+    "s_wait_alu",
+    "s_wait_idle",
+    "s_wait_event",
+    "s_sleep",
+    "s_setprio",
+    "s_set_inst_prefetch_distance",
+    "s_sendmsg",
+    "s_icache_inv",
+    "s_dcache_inv",
+    "s_dcache_wb",
+    "s_gl1_inv",
+    "s_wait_loadcnt",
+    "s_wait_storecnt",
+    "s_wait_dscnt",
+    "s_wait_kmcnt",
+    "s_wait_samplecnt",
+    "s_wait_bvhcnt",
+    "s_wait_expcnt",
+    "s_wait_loadcnt_dscnt",
+    "s_wait_storecnt_dscnt",
+    "s_barrier_signal",
+    "s_prefetch_inst",
+    "s_prefetch_data",
+    "s_version",
+    "s_ttracedata",
+    "s_inst_prefetch",
+    "s_denorm_mode",
+    "s_round_mode",
 ];
 
-pub(crate) fn build<const W: usize>(
-    operation: &Operation,
-    instruction: &Instruction,
-    context: &Context,
-) -> Result<Run<W>, Lack> {
+pub(crate) fn build<const W: usize>(operation: &Operation, instruction: &Instruction, context: &Context) -> Result<Run<W>, Lack> {
     let name = operation.name.as_str();
     if let Some(condition) = name.strip_prefix("s_cbranch_") {
         return branch(condition, operation, instruction, context);

@@ -1,5 +1,6 @@
 //! Scalar arithmetic and logic.
 
+use super::compare::Relation;
 use super::float::{maximum, minimum, to_i32, to_u32};
 use super::scalar::{Value, target};
 use super::{Kind, Lack, Run};
@@ -76,9 +77,7 @@ fn narrow(name: &str) -> Option<Narrow> {
         },
         "s_mul_i32" => |a, b, _| (a.wrapping_mul(b), None),
         "s_mul_hi_u32" => |a, b, _| (((u64::from(a) * u64::from(b)) >> 32) as u32, None),
-        "s_mul_hi_i32" => {
-            |a, b, _| (((i64::from(a.cast_signed()) * i64::from(b.cast_signed())) >> 32) as u32, None)
-        }
+        "s_mul_hi_i32" => |a, b, _| (((i64::from(a.cast_signed()) * i64::from(b.cast_signed())) >> 32) as u32, None),
         "s_lshl1_add_u32" => |a, b, _| shift_add(a, 1, b),
         "s_lshl2_add_u32" => |a, b, _| shift_add(a, 2, b),
         "s_lshl3_add_u32" => |a, b, _| shift_add(a, 3, b),
@@ -190,43 +189,24 @@ fn second_is_narrow(name: &str) -> bool {
 }
 
 /// A comparison of 64-bit patterns.
-fn comparison(name: &str) -> Option<(fn(u64, u64) -> bool, bool)> {
-    let rest = name.strip_prefix("s_cmp_").or_else(|| name.strip_prefix("s_cmpk_")).or_else(|| name.strip_prefix("s_bitcmp"))?;
-    fn s(v: u64) -> i32 {
-        (v as u32).cast_signed()
+type Comparison = Box<dyn Fn(u64, u64) -> bool + Send + Sync>;
+
+/// Of a name, and whether its sources have 64 bits.
+fn comparison(name: &str) -> Option<(Comparison, bool)> {
+    match name {
+        "s_bitcmp0_b32" => return Some((Box::new(|a, b| a >> (b & 31) & 1 == 0), false)),
+        "s_bitcmp1_b32" => return Some((Box::new(|a, b| a >> (b & 31) & 1 == 1), false)),
+        _ => {}
     }
-    fn f(v: u64) -> f32 {
-        f32::from_bits(v as u32)
-    }
-    Some(match rest {
-        "eq_i32" | "eq_u32" => (|a, b| a as u32 == b as u32, false),
-        "lg_i32" | "lg_u32" => (|a, b| a as u32 != b as u32, false),
-        "gt_i32" => (|a, b| s(a) > s(b), false),
-        "ge_i32" => (|a, b| s(a) >= s(b), false),
-        "lt_i32" => (|a, b| s(a) < s(b), false),
-        "le_i32" => (|a, b| s(a) <= s(b), false),
-        "gt_u32" => (|a, b| a as u32 > b as u32, false),
-        "ge_u32" => (|a, b| a as u32 >= b as u32, false),
-        "lt_u32" => (|a, b| (a as u32) < b as u32, false),
-        "le_u32" => (|a, b| a as u32 <= b as u32, false),
-        "eq_u64" => (|a, b| a == b, true),
-        "lg_u64" => (|a, b| a != b, true),
-        "0_b32" => (|a, b| a as u32 >> (b & 31) & 1 == 0, false),
-        "1_b32" => (|a, b| a as u32 >> (b & 31) & 1 == 1, false),
-        "eq_f32" => (|a, b| f(a) == f(b), false),
-        "lg_f32" => (|a, b| f(a) < f(b) || f(a) > f(b), false),
-        "lt_f32" => (|a, b| f(a) < f(b), false),
-        "le_f32" => (|a, b| f(a) <= f(b), false),
-        "gt_f32" => (|a, b| f(a) > f(b), false),
-        "ge_f32" => (|a, b| f(a) >= f(b), false),
-        "o_f32" => (|a, b| !f(a).is_nan() && !f(b).is_nan(), false),
-        "u_f32" => (|a, b| f(a).is_nan() || f(b).is_nan(), false),
-        "neq_f32" => (|a, b| f(a) != f(b), false),
-        "nlt_f32" => (|a, b| !(f(a) < f(b)), false),
-        "nle_f32" => (|a, b| !(f(a) <= f(b)), false),
-        "ngt_f32" => (|a, b| !(f(a) > f(b)), false),
-        "nge_f32" => (|a, b| !(f(a) >= f(b)), false),
-        "nlg_f32" => (|a, b| !(f(a) < f(b) || f(a) > f(b)), false),
+    let (relation, of) = name.strip_prefix("s_cmp_").or_else(|| name.strip_prefix("s_cmpk_"))?.split_once('_')?;
+    let relation = Relation::find(relation)?;
+    let signed = |v: u64| (v as u32).cast_signed();
+    let single = |v: u64| f32::from_bits(v as u32);
+    Some(match of {
+        "i32" => (Box::new(move |a, b| relation.holds(&signed(a), &signed(b))), false),
+        "u32" => (Box::new(move |a, b| relation.holds(&(a as u32), &(b as u32))), false),
+        "u64" => (Box::new(move |a, b| relation.holds(&a, &b)), true),
+        "f32" => (Box::new(move |a, b| relation.holds(&single(a), &single(b))), false),
         _ => return None,
     })
 }
@@ -251,11 +231,7 @@ pub(crate) fn build<const W: usize>(operation: &Operation) -> Result<Run<W>, Lac
             b = immediate(b, name.ends_with("i32"));
         }
         return Ok(Box::new(move |wave, _| {
-            wave.scc = if wide {
-                holds(a.get64(wave), b.get64(wave))
-            } else {
-                holds(a.get32(wave).into(), b.get32(wave).into())
-            };
+            wave.scc = if wide { holds(a.get64(wave), b.get64(wave)) } else { holds(a.get32(wave).into(), b.get32(wave).into()) };
             Flow::Next
         }));
     }

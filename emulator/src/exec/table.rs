@@ -62,10 +62,7 @@ fn leading_signs(value: u32) -> u32 {
     leading_zeros(flipped)
 }
 
-fn middle<T: Ord>(a: T, b: T, c: T) -> T
-where
-    T: Copy,
-{
+fn middle<T: Ord + Copy>(a: T, b: T, c: T) -> T {
     a.max(b).min(a.min(b).max(c))
 }
 
@@ -229,9 +226,8 @@ fn single<const W: usize>(name: &str) -> Option<Lanewise<W>> {
 fn conversion<const W: usize>(name: &str) -> Option<Lanewise<W>> {
     let float = |f: fn(u32) -> f32| typed(&[U32], F32, u1(move |a| f(a).to_bits()));
     let integer = |f: fn(f32) -> u32| typed(&[F32], U32, u1(move |a| f(f32::from_bits(a))));
-    let packed = |f: fn(f32) -> u32| {
-        typed(&[F32; 2], U32, u2(move |a, b| f(f32::from_bits(a)) & 0xffff | f(f32::from_bits(b)) << 16))
-    };
+    let packed =
+        |f: fn(f32) -> u32| typed(&[F32; 2], U32, u2(move |a, b| f(f32::from_bits(a)) & 0xffff | f(f32::from_bits(b)) << 16));
     Some(match name {
         "v_cvt_f32_u32" => float(|a| a as f32),
         "v_cvt_f32_i32" => float(|a| a.cast_signed() as f32),
@@ -254,13 +250,9 @@ fn conversion<const W: usize>(name: &str) -> Option<Lanewise<W>> {
         "v_cvt_pk_f16_f32" => packed(to_half),
         "v_cvt_f32_bf16" => typed(&[U16], F32, u1(|a| from_bfloat(a).to_bits())),
         "v_cvt_pknorm_i16_f32" | "v_cvt_pk_norm_i16_f32" => packed(|a| convert_normalised(a, 32767.0).cast_unsigned()),
-        "v_cvt_pknorm_u16_f32" | "v_cvt_pk_norm_u16_f32" => {
-            packed(|a| convert_normalised(a.max(0.0), 65535.0).cast_unsigned())
-        }
+        "v_cvt_pknorm_u16_f32" | "v_cvt_pk_norm_u16_f32" => packed(|a| convert_normalised(a.max(0.0), 65535.0).cast_unsigned()),
         "v_cvt_pk_u16_u32" => u2(|a, b| a.min(0xffff) | b.min(0xffff) << 16),
-        "v_cvt_pk_i16_i32" => {
-            u2(|a, b| saturate16(a.cast_signed()) & 0xffff | saturate16(b.cast_signed()) << 16)
-        }
+        "v_cvt_pk_i16_i32" => u2(|a, b| saturate16(a.cast_signed()) & 0xffff | saturate16(b.cast_signed()) << 16),
         "v_pack_b32_f16" => typed(&[F16; 2], U32, u2(|a, b| a & 0xffff | b << 16)),
         "v_cvt_pk_u8_f32" => typed(
             &[F32, U32, U32],
@@ -300,9 +292,7 @@ fn short<const W: usize>(name: &str) -> Option<Lanewise<W>> {
         "v_min3_i16" => s3(|a, b, c| sign16(a).min(sign16(b)).min(sign16(c)).cast_unsigned()),
         "v_max3_i16" => s3(|a, b, c| sign16(a).max(sign16(b)).max(sign16(c)).cast_unsigned()),
         "v_med3_i16" => s3(|a, b, c| middle(sign16(a), sign16(b), sign16(c)).cast_unsigned()),
-        "v_mad_u32_u16" => {
-            typed(&[U16, U16, U32], U32, u3(|a, b, c| (a & 0xffff).wrapping_mul(b & 0xffff).wrapping_add(c)))
-        }
+        "v_mad_u32_u16" => typed(&[U16, U16, U32], U32, u3(|a, b, c| (a & 0xffff).wrapping_mul(b & 0xffff).wrapping_add(c))),
         "v_mad_i32_i16" => {
             let f = |a, b, c: u32| sign16(a).wrapping_mul(sign16(b)).cast_unsigned().wrapping_add(c);
             typed(&[U16, U16, U32], U32, u3(f))
@@ -324,9 +314,7 @@ fn short<const W: usize>(name: &str) -> Option<Lanewise<W>> {
         "v_ceil_f16" => h1(f32::ceil),
         "v_trunc_f16" => h1(f32::trunc),
         "v_rndne_f16" => h1(f32::round_ties_even),
-        "v_ldexp_f16" => {
-            typed(&[F16, U16], F16, u2(|a, b| half_from_f64(f64::from(from_half(a)) * f64::from(sign16(b)).exp2())))
-        }
+        "v_ldexp_f16" => typed(&[F16, U16], F16, u2(|a, b| half_from_f64(f64::from(from_half(a)) * f64::from(sign16(b)).exp2()))),
         "v_max3_f16" => h3(|a, b, c| f64::from(maximum(maximum(a as f32, b as f32), c as f32))),
         "v_min3_f16" => h3(|a, b, c| f64::from(minimum(minimum(a as f32, b as f32), c as f32))),
         "v_med3_f16" => h3(|a, b, c| f64::from(median(a as f32, b as f32, c as f32))),

@@ -1,11 +1,11 @@
 //! Vector instructions: sources, modifiers, destinations; comparisons, carries and selections.
 
-use super::float::{class16, class32, class64, div_fmas, div_scale, from_half};
+use super::float::{div_fmas, div_scale, from_half};
 use super::lane::Lanewise;
 use super::source::{Change, Kind, Select, Source, destination, scalar_register};
-use super::{Context, Lack, Run, cross, matrix, table, wide};
+use super::{Context, Lack, Run, compare, cross, matrix, table, wide};
 use crate::instruction::{Encoding, Operation};
-use crate::operand::{EXEC, Operand, Place, VCC};
+use crate::operand::{Operand, Place, VCC};
 use crate::wave::{Flow, Wave, lanes};
 use cross::Dpp;
 
@@ -34,8 +34,7 @@ pub(crate) fn inputs(operation: &Operation, operands: &[Operand], kinds: &[Kind]
         } else {
             Select::Dword
         };
-        let change =
-            Change { select, extend: operand.extend, absolute: operand.absolute, negate: operand.negate, kind };
+        let change = Change { select, extend: operand.extend, absolute: operand.absolute, negate: operand.negate, kind };
         Ok(Input { source: Source::new(operand, kind, 0, context)?, change })
     };
     operands.iter().zip(kinds).enumerate().map(input).collect()
@@ -77,7 +76,8 @@ impl Output {
             (None, false) => 0,
             (Some(other), _) => return Err(format!("mul:{other}")),
         };
-        if (clamp || scale != 0) && kind != Kind::F32 && !(clamp && kind == Kind::F16 && scale == 0) {
+        let allowed = kind == Kind::F32 || (kind == Kind::F16 && scale == 0);
+        if (clamp || scale != 0) && !allowed {
             return Err("clamp or scaling of this operation".to_owned());
         }
         let short = matches!(kind, Kind::F16 | Kind::U16);
@@ -237,7 +237,7 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
         return Ok(run);
     }
     if name.starts_with("v_cmp") {
-        return compare(operation, context);
+        return compare::build(operation, context);
     }
     if let Some(run) = carry(operation, context)? {
         return Ok(run);
@@ -253,117 +253,6 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
         let mut out = [0; W];
         let enabled = vop.compute(wave, &mut out);
         wave.write(vop.destination, &out, enabled);
-        Flow::Next
-    }))
-}
-
-/// A comparison of two sources as 64-bit patterns.
-type Test = Box<dyn Fn(u64, u64) -> bool + Send + Sync>;
-
-fn ordered<T: PartialOrd + 'static>(relation: &str, read: fn(u64) -> T) -> Option<Test> {
-    // Of floats: `n…` is the negation, true for NaNs too.
-    let test: fn(&T, &T) -> bool = match relation {
-        "f" => |_, _| false,
-        "lt" => |a, b| a < b,
-        "eq" => |a, b| a == b,
-        "le" => |a, b| a <= b,
-        "gt" => |a, b| a > b,
-        "lg" => |a, b| a < b || a > b,
-        "ge" => |a, b| a >= b,
-        "o" => |a, b| a.partial_cmp(b).is_some(),
-        "u" => |a, b| a.partial_cmp(b).is_none(),
-        "nge" => |a, b| !(a >= b),
-        "nlg" => |a, b| !(a < b || a > b),
-        "ngt" => |a, b| !(a > b),
-        "nle" => |a, b| !(a <= b),
-        "ne" | "neq" => |a, b| a != b,
-        "nlt" => |a, b| !(a < b),
-        "t" | "tru" => |_, _| true,
-        _ => return None,
-    };
-    Some(Box::new(move |a, b| test(&read(a), &read(b))))
-}
-
-/// The comparison of a relation and a type, and the kinds of its sources.
-fn test(relation: &str, of: &str) -> Option<(Test, [Kind; 2])> {
-    if relation == "class" {
-        let (class, kind): (fn(u64) -> u32, Kind) = match of {
-            "f16" => (|a| class16(a as u32), Kind::F16),
-            "f32" => (|a| class32(a as u32), Kind::F32),
-            "f64" => (class64, Kind::F64),
-            _ => return None,
-        };
-        return Some((Box::new(move |a, b| class(a) & b as u32 != 0), [kind, Kind::U32]));
-    }
-    let (test, kind) = match of {
-        "f16" => (ordered(relation, |a| from_half(a as u32)), Kind::F16),
-        "f32" => (ordered(relation, |a| f32::from_bits(a as u32)), Kind::F32),
-        "f64" => (ordered(relation, f64::from_bits), Kind::F64),
-        "i16" => (ordered(relation, |a| (a as u16).cast_signed()), Kind::U16),
-        "u16" => (ordered(relation, |a| a as u16), Kind::U16),
-        "i32" => (ordered(relation, |a| (a as u32).cast_signed()), Kind::U32),
-        "u32" => (ordered(relation, |a| a as u32), Kind::U32),
-        "i64" => (ordered(relation, u64::cast_signed), Kind::U64),
-        "u64" => (ordered(relation, |a| a), Kind::U64),
-        _ => return None,
-    };
-    Some((test?, [kind; 2]))
-}
-
-fn compare<const W: usize>(operation: &Operation, context: &Context) -> Result<Run<W>, Lack> {
-    let lack = || operation.name.clone();
-    let into_exec = operation.name.starts_with("v_cmpx_");
-    let rest = operation.name.trim_start_matches("v_cmpx_").trim_start_matches("v_cmp_");
-    let (relation, of) = rest.split_once('_').ok_or_else(lack)?;
-    let (test, kinds) = test(relation, of).ok_or_else(lack)?;
-    // gfx10 and later have no scalar destination for v_cmpx, and print none.
-    let has_destination = operation.operands.len() > 2;
-    let target = if has_destination { Some(scalar_register(operation.operands.first())?) } else { None };
-    if target.is_none() && !into_exec {
-        return Err("a comparison without a destination".to_owned());
-    }
-    let only_exec = context.arch.compares_into_exec_only();
-    let sources = &operation.operands[usize::from(has_destination)..];
-    let wide = matches!(kinds[0], Kind::U64 | Kind::F64);
-    let read: Box<dyn Fn(&Wave<W>, usize, &mut [u64; W]) + Send + Sync> = if wide {
-        let operands = wide::operands(sources, &kinds, context)?;
-        Box::new(move |wave, i, out| {
-            for lane in 0..W {
-                out[lane] = operands[i].get(wave, lane);
-            }
-        })
-    } else {
-        let inputs = inputs(operation, sources, &kinds, context)?;
-        let dpp = (operation.encoding == Encoding::Dpp).then(|| Dpp::<W>::new(operation)).transpose()?;
-        if dpp.is_some() {
-            return Err("comparison with DPP".to_owned());
-        }
-        Box::new(move |wave, i, out| {
-            let mut buffer = [0; W];
-            let values = fetch(&inputs[i], wave, &mut buffer);
-            for lane in 0..W {
-                out[lane] = u64::from(values[lane]);
-            }
-        })
-    };
-    Ok(Box::new(move |wave, _| {
-        let exec = wave.exec();
-        let (mut a, mut b) = ([0; W], [0; W]);
-        read(wave, 0, &mut a);
-        read(wave, 1, &mut b);
-        let mut mask = 0u64;
-        for lane in 0..W {
-            mask |= u64::from(test(a[lane], b[lane])) << lane;
-        }
-        mask &= exec;
-        if let Some(target) = target
-            && !(into_exec && only_exec)
-        {
-            wave.set_mask(target, mask);
-        }
-        if into_exec {
-            wave.set_mask(EXEC, mask);
-        }
         Flow::Next
     }))
 }

@@ -83,9 +83,7 @@ fn find(name: &str) -> Option<Function> {
         "v_mul_f64" => f64_2(|a, b, _| (float(a) * float(b)).to_bits()),
         "v_max_f64" => f64_2(|a, b, _| float(a).max(float(b)).to_bits()),
         "v_min_f64" => f64_2(|a, b, _| float(a).min(float(b)).to_bits()),
-        "v_fma_f64" => {
-            Some((vec![F64; 3], true, |a, b, c| float(a).mul_add(float(b), float(c)).to_bits()))
-        }
+        "v_fma_f64" => Some((vec![F64; 3], true, |a, b, c| float(a).mul_add(float(b), float(c)).to_bits())),
         "v_rcp_f64" => f64_1(|a, _, _| (1.0 / float(a)).to_bits()),
         "v_rsq_f64" => f64_1(|a, _, _| (1.0 / float(a).sqrt()).to_bits()),
         "v_sqrt_f64" => f64_1(|a, _, _| float(a).sqrt().to_bits()),
@@ -231,7 +229,7 @@ impl Part {
 }
 
 /// One half of a packed operation: kind, sources, function of the parts' bits.
-fn packed_function(name: &str) -> Option<(Kind, usize, fn(u32, u32, u32) -> u32)> {
+fn packed_function(name: &str) -> Option<(Kind, usize, Three)> {
     use Kind::{PackedF16, PackedF32, PackedU16};
     fn s(v: u32) -> i32 {
         i32::from((v as u16).cast_signed())
@@ -250,9 +248,7 @@ fn packed_function(name: &str) -> Option<(Kind, usize, fn(u32, u32, u32) -> u32)
         "v_pk_mul_f16" => (PackedF16, 2, |a, b, _| to_half(h(a) * h(b))),
         "v_pk_max_f16" => (PackedF16, 2, |a, b, _| to_half(maximum(h(a), h(b)))),
         "v_pk_min_f16" => (PackedF16, 2, |a, b, _| to_half(minimum(h(a), h(b)))),
-        "v_pk_fma_f16" => {
-            (PackedF16, 3, |a, b, c| half_from_f64(f64::from(h(a)) * f64::from(h(b)) + f64::from(h(c))))
-        }
+        "v_pk_fma_f16" => (PackedF16, 3, |a, b, c| half_from_f64(f64::from(h(a)) * f64::from(h(b)) + f64::from(h(c)))),
         "v_pk_add_u16" | "v_pk_add_i16" => (PackedU16, 2, |a, b, _| a.wrapping_add(b)),
         "v_pk_sub_u16" | "v_pk_sub_i16" => (PackedU16, 2, |a, b, _| a.wrapping_sub(b)),
         "v_pk_mul_lo_u16" => (PackedU16, 2, |a, b, _| a.wrapping_mul(b)),
@@ -386,8 +382,8 @@ fn mixed<const W: usize>(operation: &Operation, context: &Context) -> Result<Run
     }))
 }
 
-/// Product and sum of the parts of two registers, added to a third.
-type Dot = fn(u32, u32, u32) -> u32;
+/// Of three registers, or halves of them.
+type Three = fn(u32, u32, u32) -> u32;
 
 fn bytes(value: u32, signed: bool) -> [i32; 4] {
     value.to_le_bytes().map(|b| if signed { i32::from(b.cast_signed()) } else { i32::from(b) })
@@ -418,7 +414,7 @@ fn dot2_integer(a: u32, b: u32, c: u32) -> u32 {
     c.wrapping_add(sum.cast_unsigned())
 }
 
-fn dot_function(operation: &Operation) -> Option<(Dot, bool, Kind)> {
+fn dot_function(operation: &Operation) -> Option<(Three, bool, Kind)> {
     let [a, b, ..] = operation.list("neg_lo", false);
     Some(match operation.name.as_str() {
         "v_dot4_i32_i8" => (|a, b, c| dot4(a, b, c, true, true), false, Kind::U32),

@@ -39,10 +39,9 @@ impl Emulator {
 
     fn fault(&self, error: EmulatorError) -> DeviceError {
         match error {
-            EmulatorError::NoDisassembler(_) | EmulatorError::NoTarget { .. } => DeviceError::Missing {
-                what: error.to_string(),
-                advice: "on Debian: apt-get install libllvm22".to_owned(),
-            },
+            EmulatorError::NoDisassembler(_) | EmulatorError::NoTarget { .. } => {
+                DeviceError::Missing { what: error.to_string(), advice: "on Debian: apt-get install libllvm22".to_owned() }
+            }
             error => DeviceError::Fault { device: self.describe(), what: error.to_string() },
         }
     }

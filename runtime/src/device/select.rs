@@ -42,7 +42,9 @@ impl fmt::Display for DeviceName {
 
 /// A name that stands for no device (the request's fault).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no device `{0}`; known are auto, cpu, hip:N (the N-th AMD GPU, from 0), emu:ARCH (a GPU emulated on the CPU: emu:gfx1100), and for tests host and cuda:N")]
+#[error(
+    "there is no device `{0}`; known are auto, cpu, hip:N (the N-th AMD GPU, from 0), emu:ARCH (a GPU emulated on the CPU: emu:gfx1100), and for tests host and cuda:N"
+)]
 pub struct UnknownDevice(pub String);
 
 impl FromStr for DeviceName {
@@ -151,7 +153,21 @@ mod tests {
         }
         let emulated = "emu:gfx1100".parse::<DeviceName>().unwrap();
         assert_eq!(emulated.to_string(), "emu:gfx1100");
-        for wrong in ["", "gpu", "emu", "emu:", "emu:gfx803", "hip:", "hip:-1", "hip:+1", "hip:4294967296", "CPU", "cuda:", "cuda:x", "host:0"] {
+        for wrong in [
+            "",
+            "gpu",
+            "emu",
+            "emu:",
+            "emu:gfx803",
+            "hip:",
+            "hip:-1",
+            "hip:+1",
+            "hip:4294967296",
+            "CPU",
+            "cuda:",
+            "cuda:x",
+            "host:0",
+        ] {
             assert_eq!(wrong.parse::<DeviceName>(), Err(UnknownDevice(wrong.to_owned())));
         }
     }
