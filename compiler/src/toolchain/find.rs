@@ -37,6 +37,8 @@ pub struct Settings {
     pub path: OsString,
     /// The compile cache.
     pub cache: CacheSetting,
+    /// MiB that the cache may take (`HIPC_CACHE_MIB`), 1024 if unset.
+    pub cache_mib: Option<OsString>,
 }
 
 impl Settings {
@@ -48,6 +50,7 @@ impl Settings {
             hipcc: set("HIPC_HIPCC"),
             path: set("PATH").unwrap_or_default(),
             cache: CacheSetting::from_values(set("HIPC_CACHE"), set("HIPC_CACHE_DIR")),
+            cache_mib: set("HIPC_CACHE_MIB"),
         }
     }
 

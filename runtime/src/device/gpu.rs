@@ -1,7 +1,9 @@
 //! What `hip:N` and `cuda:N` share, which is nearly everything: one stream of work, pinned memory that copies go through, loaded
-//! kernels; graphs, events and memory that both sides see are in `stream`, the way of copies in `staging`. How a GPU is found, taken and given a module is each [`Platform`]'s own.
+//! kernels; graphs, events and memory that both sides see are in `stream`, the way of copies in `staging`. Libraries are opened by
+//! `runtime`. How a GPU is described, taken and given a module is each vendor's own.
 
 pub(super) mod api;
+pub(super) mod runtime;
 mod staging;
 mod stream;
 
@@ -34,17 +36,6 @@ impl std::fmt::Display for GpuDevice {
         let Self { platform, index, name, arch, .. } = self;
         if name.is_empty() { write!(f, "{platform}:{index} {arch}") } else { write!(f, "{platform}:{index} {name} ({arch})") }
     }
-}
-
-/// GPU number `index` of those there are.
-pub(super) fn find(platform: &str, devices: &[GpuDevice], index: u32) -> Result<GpuDevice, DeviceError> {
-    devices.get(index as usize).cloned().ok_or_else(|| {
-        let list: Vec<String> = devices.iter().map(GpuDevice::to_string).collect();
-        DeviceError::Missing {
-            what: format!("there is no {platform}:{index}"),
-            advice: format!("use one of: {}", list.join(", ")),
-        }
-    })
 }
 
 /// What a vendor's library does its own way.

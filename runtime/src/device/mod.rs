@@ -48,7 +48,7 @@ pub enum DeviceError {
         has: String,
     },
     /// Memory ran out.
-    #[error("{device} has {} free, {what} needs {}\nfree some, or take a smaller model or another --device", crate::units::bytes(*free), crate::units::bytes(*bytes))]
+    #[error("{device} has {} free, {what} needs {}\nfree some, or take a smaller model or another --device", hipc_ir::units::bytes(*free), hipc_ir::units::bytes(*bytes))]
     OutOfMemory {
         /// Device.
         device: String,
@@ -63,9 +63,9 @@ pub enum DeviceError {
     #[error(
         "{device} has {} of {} free, the bundle needs {} for its context of {ctx}\n{fits} positions would fit: hipc compile MODEL.gguf \
          --arch ARCH --ctx {fits}",
-        crate::units::bytes(*free),
-        crate::units::bytes(*total),
-        crate::units::bytes(*bytes)
+        hipc_ir::units::bytes(*free),
+        hipc_ir::units::bytes(*total),
+        hipc_ir::units::bytes(*bytes)
     )]
     ContextTooLarge {
         /// Device.

@@ -9,6 +9,7 @@ use hipc_tests::parity::launches::{Compared, step};
 use hipc_tests::shared::demo_model;
 use hipfire_run::device::Backend;
 use hipfire_run::device::host::Order;
+use rayon::prelude::*;
 
 /// Positions of the cache.
 const CTX: u32 = 96;
@@ -53,13 +54,13 @@ fn ids() -> Vec<u32> {
 #[test]
 fn every_launch_of_the_random_models_is_right() {
     let Some(goldens) = goldens() else { return };
-    let mut wrong = String::new();
-    for golden in &goldens {
-        for (target, kv) in [("gfx1100", KvType::F16), ("gfx942", KvType::F32)] {
+    let wrong = goldens.par_iter().flat_map_iter(|golden| {
+        [("gfx1100", KvType::F16), ("gfx942", KvType::F32)].map(|(target, kv)| {
             let compiled = compile(&golden.path, target, CTX, kv);
-            wrong += &sanitized(&format!("{} {target} {kv:?}", golden.id), &compiled, &golden.ids, &STEPS);
-        }
-    }
+            sanitized(&format!("{} {target} {kv:?}", golden.id), &compiled, &golden.ids, &STEPS)
+        })
+    });
+    let wrong: String = wrong.collect();
     assert!(wrong.is_empty(), "{wrong}");
 }
 
