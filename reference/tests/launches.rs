@@ -136,7 +136,8 @@ fn compare(op: FusedOp, tile: u32, state: StepState, seed: u64) -> Result<(), Te
 }
 
 fn state() -> impl Strategy<Value = StepState> {
-    (0..40i32, 1..6i32).prop_flat_map(|(pos, n)| (0..=n).prop_map(move |head_from| StepState { pos, n, head_from, generation: 0 }))
+    (0..40i32, 1..6i32)
+        .prop_flat_map(|(pos, n)| (0..=n).prop_map(move |head_from| StepState { pos, n, head_from, generation: 0 }))
 }
 
 fn finish(ssq: bool) -> impl Strategy<Value = Finish> {

@@ -149,6 +149,8 @@ impl Cache {
             file.write_all(MAGIC)?;
             file.write_all(blake3::hash(contents).as_bytes())?;
             file.write_all(contents)?;
+            // By the clock that `get` takes: the kernel's own for new files lags behind by up to a tick.
+            file.as_file().set_modified(SystemTime::now())?;
             file.persist(&path)?;
             self.trim();
             Ok(())
@@ -282,13 +284,15 @@ mod tests {
         // Being used is what counts, not being written.
         assert!(cache.get(&key(0)).is_some());
         cache.put(&key(3), &contents(3)).unwrap();
-        assert_eq!([0, 1, 2, 3].map(|n| cache.get(&key(n))), [Some(contents(0)), None, Some(contents(2)), Some(contents(3))]);
+        let first = [0, 1, 2, 3].map(|n| cache.get(&key(n)).map(|contents| contents[0]));
+        assert_eq!(first, [Some(0), None, Some(2), Some(3)]);
         // Nothing that small is in the way of what is as large as all may be.
         let largest = vec![9; (1 << 20) - MAGIC.len() - HASH_BYTES];
         cache.put(&key(4), &largest).unwrap();
-        assert_eq!((cache.get(&key(4)), cache.entries().len()), (Some(largest.clone()), 1));
+        let bytes = |n: u32| cache.get(&key(n)).map(|contents| contents.len());
+        assert_eq!((bytes(4), cache.entries().len()), (Some(largest.len()), 1));
         cache.put(&key(5), &[&largest[..], &[9]].concat()).unwrap();
-        assert_eq!((cache.get(&key(5)), cache.get(&key(4))), (None, Some(largest)));
+        assert_eq!((bytes(5), bytes(4)), (None, Some(largest.len())));
     }
 
     #[test]
