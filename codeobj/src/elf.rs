@@ -1,6 +1,6 @@
 //! The container: header checks, the metadata note, descriptor symbols, bytes by virtual address.
 
-use crate::{AbiVersion, CodeObjectError};
+use crate::{AbiVersion, CodeObjectError, Segment};
 use object::LittleEndian;
 use object::elf;
 use object::read::elf::{FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _, Sym as _};
@@ -94,6 +94,36 @@ impl<'a> Elf<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// What is to be loaded, in the file's order.
+    pub(crate) fn load_segments(&self) -> Result<Vec<Segment>, CodeObjectError> {
+        let outside = || CodeObjectError::Elf("a segment outside the file".to_owned());
+        let load = self.segments.iter().filter(|s| s.p_type(ENDIAN) == elf::PT_LOAD);
+        load.map(|s| {
+            let bytes = s.data(ENDIAN, self.bytes).map_err(|()| outside())?;
+            Ok(Segment {
+                address: s.p_vaddr(ENDIAN),
+                size: s.p_memsz(ENDIAN).max(bytes.len() as u64),
+                bytes: bytes.to_vec(),
+                writable: s.p_flags(ENDIAN).0 & elf::PF_W.0 != 0,
+                executable: s.p_flags(ENDIAN).0 & elf::PF_X.0 != 0,
+            })
+        })
+        .collect()
+    }
+
+    /// Functions of the dynamic symbol table: name, virtual address, size.
+    pub(crate) fn functions(&self) -> Result<Vec<(String, u64, u64)>, CodeObjectError> {
+        let sections = self.header.sections(ENDIAN, self.bytes).map_err(bad)?;
+        let table = sections.symbols(ENDIAN, self.bytes, elf::SHT_DYNSYM).map_err(bad)?;
+        let functions = table.iter().filter(|s| s.st_type() == elf::STT_FUNC);
+        functions
+            .map(|s| {
+                let name = s.name(ENDIAN, table.strings()).map_err(bad)?;
+                Ok((String::from_utf8_lossy(name).into_owned(), s.st_value(ENDIAN), s.st_size(ENDIAN)))
+            })
+            .collect()
     }
 
     /// `len` bytes of the file that are loaded at a virtual address.

@@ -3,6 +3,7 @@
 use crate::bundle::{Bundle, BundleError, Weights};
 use crate::device::cpu::CpuBackend;
 use crate::device::cuda::CudaDriver;
+use crate::device::emu::Emulator;
 use crate::device::hip::HipDriver;
 use crate::device::host::{HostLibrary, Order, memory};
 use crate::device::select::{DeviceName, HOST, Selected, select};
@@ -135,6 +136,10 @@ pub fn load_backend(
         Selected::Cuda(runtime, device) => {
             let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
             driver(CudaDriver::new(&runtime, device.index)?, plan, code, &*weights, request, listener)?
+        }
+        Selected::Emu(arch) => {
+            let (plan, code) = (bundle.plan(arch.name)?, bundle.code(arch.name)?);
+            driver(Emulator::new(arch), plan, code, &*weights, request, listener)?
         }
         Selected::Host => {
             let (plan, code) = (bundle.plan(HOST)?, bundle.code(HOST)?);

@@ -1,6 +1,6 @@
 //! What can go wrong between source and object, and whose fault it is.
 
-use super::{Backend, Emit};
+use super::{Backend, Emit, Tool};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub enum ToolchainError {
         diagnostics: String,
     },
     /// The compiler itself failed: its fault, or the machine ran out of memory.
-    #[error("{compiler} failed on unit `{unit}` for {target} ({status}); {advice}\n{diagnostics}")]
+    #[error("{compiler} failed on unit `{unit}` for {target} ({status}); {}\n{diagnostics}", tool.advice())]
     Crashed {
         /// Unit.
         unit: String,
@@ -44,8 +44,8 @@ pub enum ToolchainError {
         compiler: String,
         /// How it ended.
         status: String,
-        /// What to do.
-        advice: &'static str,
+        /// What kind of program it is.
+        tool: Tool,
         /// Its messages, cut to a screenful.
         diagnostics: String,
     },

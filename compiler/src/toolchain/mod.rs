@@ -31,6 +31,7 @@ pub use cache::CacheSetting;
 pub use error::ToolchainError;
 pub use find::Settings;
 pub use process::Interrupter;
+pub use run::Tool;
 
 /// One translation unit and the headers it may include.
 #[derive(Clone, Copy, Debug)]

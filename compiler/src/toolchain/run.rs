@@ -26,8 +26,8 @@ pub(super) struct Step<'a> {
 }
 
 /// What kind of program a command runs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tool {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
     /// clang or hipcc: exit code 1 says that the source is at fault.
     Compiler,
     /// LLVM's library in a child: it has only one way to say that the source is at fault, and any other end is a crash.
@@ -36,7 +36,7 @@ pub(super) enum Tool {
 
 impl Tool {
     /// What to do if it crashes.
-    fn advice(self) -> &'static str {
+    pub(super) fn advice(self) -> &'static str {
         match self {
             Self::Compiler => "try another clang through HIPC_CLANG",
             Self::Library => "--backend clang compiles without it",
@@ -105,14 +105,7 @@ impl Toolchain {
         Err(match status.code() {
             _ if self.children.interrupted() => ToolchainError::Interrupted,
             Some(1) if step.tool == Tool::Compiler => ToolchainError::Rejected { unit, target, compiler, diagnostics },
-            _ => ToolchainError::Crashed {
-                unit,
-                target,
-                compiler,
-                status: status.to_string(),
-                advice: step.tool.advice(),
-                diagnostics,
-            },
+            _ => ToolchainError::Crashed { unit, target, compiler, status: status.to_string(), tool: step.tool, diagnostics },
         })
     }
 }

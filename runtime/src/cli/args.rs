@@ -51,7 +51,7 @@ pub enum Command {
 /// Which device executes, and where its weights come from.
 #[derive(Clone, Debug, Args)]
 pub struct DeviceArgs {
-    /// What executes: auto (an AMD GPU that the bundle has code for, else the CPU), cpu, hip:N (the N-th AMD GPU), for tests host and cuda:N
+    /// What executes: auto (an AMD GPU that the bundle has code for, else the CPU), cpu, hip:N (the N-th AMD GPU), emu:ARCH (emulated), for tests host and cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
     /// The model file, if it has moved since it was compiled
@@ -159,7 +159,7 @@ pub struct Logits {
 pub struct Measure {
     /// The bundle
     pub bundle: PathBuf,
-    /// What executes: auto, cpu, hip:N (the N-th AMD GPU), for tests host and cuda:N
+    /// What executes: auto, cpu, hip:N (the N-th AMD GPU), emu:ARCH (emulated), for tests host and cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
     /// The model file, if it has moved since it was compiled
@@ -250,7 +250,7 @@ hipc compile model.gguf --arch gfx1100 --tune card.tune"
 pub struct Tune {
     /// The bundle
     pub bundle: PathBuf,
-    /// What executes: auto, hip:N (the N-th AMD GPU), for tests host and cuda:N
+    /// What executes: auto, hip:N (the N-th AMD GPU), emu:ARCH (emulated), for tests host and cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
     /// Where the tuning file is written
@@ -286,7 +286,7 @@ at one position\n  hipfire-run verify plan.bin --synthetic                 witho
 pub struct Verify {
     /// The bundle
     pub bundle: PathBuf,
-    /// What is verified: auto, cpu, hip:N (the N-th AMD GPU), for tests host and cuda:N
+    /// What is verified: auto, cpu, hip:N (the N-th AMD GPU), emu:ARCH (emulated), for tests host and cuda:N
     #[arg(long, default_value = "auto")]
     pub device: DeviceName,
     /// The model file, if it has moved since it was compiled

@@ -5,6 +5,7 @@ use super::measure::table;
 use super::open::{Opened, progress_bar};
 use super::{CliError, murmur};
 use crate::device::cuda::CudaDriver;
+use crate::device::emu::Emulator;
 use crate::device::hip::{HipDriver, HipRuntime};
 use crate::device::host::{HostLibrary, Order};
 use crate::device::select::{DeviceName, HOST, Selected, select};
@@ -42,7 +43,7 @@ pub fn run(args: &Tune) -> Result<(), CliError> {
     let mut first = device.driver()?;
     let (described, driver) = (first.describe(), device.version());
     let gb_per_s = match device.selected {
-        Selected::Host => None,
+        Selected::Host | Selected::Emu(_) => None,
         _ => Some(bandwidth(&mut *first, bundle.code(&arch)?, 4 * options.span)?),
     };
     drop(first);
@@ -128,6 +129,7 @@ impl Device {
             }
             Selected::Hip(_, device) | Selected::Cuda(_, device) => device.arch.clone(),
             Selected::Host => HOST.to_owned(),
+            Selected::Emu(arch) => arch.name.to_owned(),
         };
         Ok(Self { selected, arch })
     }
@@ -137,6 +139,7 @@ impl Device {
         Ok(match &self.selected {
             Selected::Hip(runtime, device) => Box::new(HipDriver::new(runtime, device.index)?),
             Selected::Cuda(runtime, device) => Box::new(CudaDriver::new(runtime, device.index)?),
+            Selected::Emu(arch) => Box::new(Emulator::new(arch)),
             Selected::Cpu(_) | Selected::Host => Box::new(HostLibrary::new(Order::default())),
         })
     }
@@ -147,13 +150,13 @@ impl Device {
         match &self.selected {
             Selected::Hip(runtime, _) => hip_version(runtime).unwrap_or_else(unknown),
             Selected::Cuda(..) => module("nvidia").unwrap_or_else(|_| unknown()),
-            Selected::Cpu(_) | Selected::Host => "none".to_owned(),
+            Selected::Cpu(_) | Selected::Host | Selected::Emu(_) => "none".to_owned(),
         }
     }
 
     /// The host is far too slow for what suits a GPU, and its times say nothing.
     fn options(&self, args: &Tune) -> Options {
-        let host = matches!(self.selected, Selected::Host);
+        let host = matches!(self.selected, Selected::Host | Selected::Emu(_));
         let span = args.span.unwrap_or(if host { 1 } else { 512 }) << 20;
         Options { span, launches: if host { 1 } else { 64 }, repeat: args.repeat.unwrap_or(if host { 1 } else { 7 }) }
     }

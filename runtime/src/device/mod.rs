@@ -9,6 +9,7 @@ mod boxed;
 pub mod cpu;
 pub mod cuda;
 mod driver_backend;
+pub mod emu;
 mod gpu;
 pub mod hip;
 pub mod host;

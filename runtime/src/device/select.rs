@@ -3,6 +3,7 @@
 use super::cuda::CudaRuntime;
 use super::hip::HipRuntime;
 use super::{DeviceError, GpuDevice};
+use hipc_emulator::{Arch, find_arch};
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,6 +23,8 @@ pub enum DeviceName {
     Cuda(u32),
     /// The bundle's kernels compiled for this machine's CPU; for tests.
     Host,
+    /// The code object of an architecture, emulated.
+    Emu(&'static Arch),
 }
 
 impl fmt::Display for DeviceName {
@@ -32,13 +35,16 @@ impl fmt::Display for DeviceName {
             Self::Hip(n) => write!(f, "hip:{n}"),
             Self::Cuda(n) => write!(f, "cuda:{n}"),
             Self::Host => f.write_str(HOST),
+            Self::Emu(arch) => write!(f, "emu:{}", arch.name),
         }
     }
 }
 
 /// A name that stands for no device (the request's fault).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no device `{0}`; known are auto, cpu, hip:N (the N-th AMD GPU, from 0), and for tests host and cuda:N")]
+#[error(
+    "there is no device `{0}`; known are auto, cpu, hip:N (the N-th AMD GPU, from 0), emu:ARCH (a GPU emulated on the CPU: emu:gfx1100), and for tests host and cuda:N"
+)]
 pub struct UnknownDevice(pub String);
 
 impl FromStr for DeviceName {
@@ -56,6 +62,7 @@ impl FromStr for DeviceName {
                 let device = match name.split_once(':') {
                     Some(("hip", n)) => number(n).map(Self::Hip),
                     Some(("cuda", n)) => number(n).map(Self::Cuda),
+                    Some(("emu", arch)) => find_arch(arch).map(Self::Emu),
                     _ => None,
                 };
                 device.ok_or_else(|| UnknownDevice(name.to_owned()))
@@ -75,6 +82,8 @@ pub enum Selected {
     Cuda(CudaRuntime, GpuDevice),
     /// The kernels on the CPU.
     Host,
+    /// The machine code on the CPU.
+    Emu(&'static Arch),
 }
 
 /// Finds the device for a bundle with code for `archs`, and what a person should be told about the choice.
@@ -97,6 +106,8 @@ pub fn select(name: DeviceName, archs: &[&str]) -> Result<(Selected, Option<Stri
         DeviceName::Cpu => Ok((cpu()?, None)),
         DeviceName::Host if archs.contains(&HOST) => Ok((Selected::Host, None)),
         DeviceName::Host => Err(DeviceError::NoCode { device: HOST.to_owned(), has: has() }),
+        DeviceName::Emu(arch) if archs.contains(&arch.name) => Ok((Selected::Emu(arch), None)),
+        DeviceName::Emu(arch) => Err(DeviceError::NoCode { device: arch.name.to_owned(), has: has() }),
         DeviceName::Hip(index) => {
             let runtime = HipRuntime::from_env()?;
             let device = with_code(runtime.find(index)?)?;
@@ -140,7 +151,23 @@ mod tests {
         {
             assert_eq!(device.to_string().parse(), Ok(device));
         }
-        for wrong in ["", "gpu", "hip:", "hip:-1", "hip:+1", "hip:4294967296", "CPU", "cuda:", "cuda:x", "host:0"] {
+        let emulated = "emu:gfx1100".parse::<DeviceName>().unwrap();
+        assert_eq!(emulated.to_string(), "emu:gfx1100");
+        for wrong in [
+            "",
+            "gpu",
+            "emu",
+            "emu:",
+            "emu:gfx803",
+            "hip:",
+            "hip:-1",
+            "hip:+1",
+            "hip:4294967296",
+            "CPU",
+            "cuda:",
+            "cuda:x",
+            "host:0",
+        ] {
             assert_eq!(wrong.parse::<DeviceName>(), Err(UnknownDevice(wrong.to_owned())));
         }
     }

@@ -11,6 +11,7 @@
 mod driver;
 #[cfg(feature = "llvm")]
 mod generate;
+#[cfg_attr(not(feature = "llvm"), allow(dead_code))]
 mod variants;
 
 use super::{Emit, ToolchainError};

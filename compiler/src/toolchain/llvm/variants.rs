@@ -3,8 +3,8 @@
 //! All kernels are compiled as clang would. Those whose occupancy registers bound are compiled again in each variant; the one with
 //! the best predicted occupancy is taken.
 //!
-//! On the demo model's 95 kernels for gfx906, 942, 1030 and 1100, of which registers bound 53, asking for more waves and grouping
-//! loads each won kernels that nothing else did; `max-ilp` takes more registers by its nature and won none, so it isn't tried.
+//! Asking for more waves and grouping loads each win kernels that the other doesn't. `max-ilp` takes more registers by its nature:
+//! on gfx906, 942, 1030 and 1100 it won none of the demo model's kernels, so it isn't tried.
 
 use crate::target::Target;
 use hipc_codeobj::{Limit, Resources, occupancy};

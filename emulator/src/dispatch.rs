@@ -1,0 +1,336 @@
+//! Runs a grid of workgroups: initial registers, waves, barriers.
+
+use crate::memory::{Allocation, Memory, View};
+use crate::module::{CODE_BASE, Kernel, Module, Steps, registers};
+use crate::operand::{ACCUMULATORS, EXEC, SCALARS, TTMP};
+use crate::wave::{Flow, Group, Wave};
+use crate::{Arch, EmulatorError, Fault, FaultKind};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Where the kernel arguments of a dispatch lie.
+const KERNARG_BASE: u64 = 0x8_0000_0000;
+
+/// A kernel, its arguments and how often it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Dispatch<'a> {
+    /// Name.
+    pub kernel: &'a str,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// Threads of a workgroup.
+    pub workgroup: [u32; 3],
+    /// LDS beyond the kernel's own, bytes.
+    pub dynamic_lds: u32,
+    /// The explicit arguments, laid out as the metadata says.
+    pub kernarg: &'a [u8],
+}
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Instructions that a wave may execute: what never ends is a fault.
+    pub budget: u64,
+    /// Workgroups on several threads.
+    pub parallel: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { budget: 100_000_000, parallel: true }
+    }
+}
+
+/// What a dispatch did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Instructions, counted per wave.
+    pub instructions: u64,
+    /// Active lanes, summed over all vector instructions.
+    pub lane_instructions: u64,
+    /// Waves.
+    pub waves: u64,
+}
+
+impl Report {
+    fn add(mut self, other: Self) -> Self {
+        self.instructions += other.instructions;
+        self.lane_instructions += other.lane_instructions;
+        self.waves += other.waves;
+        self
+    }
+}
+
+impl Module {
+    /// Runs a dispatch to its end.
+    ///
+    /// # Errors
+    /// If the dispatch doesn't fit the kernel, or the kernel runs into a fault; other workgroups may have written by then.
+    pub fn run(&self, dispatch: &Dispatch, memory: &Memory, options: &Options) -> Result<Report, EmulatorError> {
+        let kernel = self.kernel(dispatch.kernel)?;
+        let setup = Setup::new(self.arch(), &kernel, dispatch)?;
+        let mut own = self.segments.clone();
+        let kernarg = Allocation::new(KERNARG_BASE, setup.kernarg.len() as u64, false);
+        kernarg.fill(&setup.kernarg);
+        own.push(Arc::new(kernarg));
+        let view = memory.view(own);
+        let [x, y, z] = dispatch.grid;
+        let groups = u64::from(x) * u64::from(y) * u64::from(z);
+        let one = |n: u64| {
+            let id =
+                [(n % u64::from(x)) as u32, (n / u64::from(x) % u64::from(y)) as u32, (n / u64::from(x) / u64::from(y)) as u32];
+            match &kernel.steps {
+                Steps::Wave32(steps) => run_group(&setup, &kernel, steps, id, &view, options),
+                Steps::Wave64(steps) => run_group(&setup, &kernel, steps, id, &view, options),
+            }
+        };
+        let done = if options.parallel {
+            (0..groups).into_par_iter().map(one).try_reduce(Report::default, |a, b| Ok(a.add(b)))
+        } else {
+            (0..groups).try_fold(Report::default(), |sum, n| Ok(sum.add(one(n)?)))
+        };
+        done.map_err(EmulatorError::Fault)
+    }
+}
+
+/// What is the same for all workgroups of a dispatch.
+struct Setup<'a> {
+    arch: &'static Arch,
+    dispatch: &'a Dispatch<'a>,
+    threads: u32,
+    lds: u32,
+    kernarg: Vec<u8>,
+    vectors: u16,
+    accumulators: u16,
+    code_properties: u16,
+    rsrc2: u32,
+    scratch: u32,
+}
+
+/// Workgroups of a grid at most: those of the packet's 32-bit sizes in threads.
+const MOST_THREADS: u64 = u32::MAX as u64;
+
+impl<'a> Setup<'a> {
+    fn new(arch: &'static Arch, kernel: &Kernel, dispatch: &'a Dispatch<'a>) -> Result<Self, EmulatorError> {
+        let facts = &kernel.facts;
+        let wrong = |what: String| EmulatorError::Dispatch { kernel: facts.name.clone(), what };
+        let threads = dispatch.workgroup.iter().try_fold(1u32, |n, &w| n.checked_mul(w)).unwrap_or(u32::MAX);
+        if threads == 0 || threads > facts.max_flat_workgroup_size {
+            return Err(wrong(format!(
+                "workgroups of {:?} threads; it takes 1 to {}",
+                dispatch.workgroup, facts.max_flat_workgroup_size
+            )));
+        }
+        let fits = |(&g, &w): (&u32, &u32)| g > 0 && u64::from(g) * u64::from(w) <= MOST_THREADS;
+        if !dispatch.grid.iter().zip(&dispatch.workgroup).all(fits) {
+            return Err(wrong(format!("a grid of {:?} workgroups of {:?} threads", dispatch.grid, dispatch.workgroup)));
+        }
+        let explicit = facts.explicit_kernarg_size() as usize;
+        if dispatch.kernarg.len() < explicit || dispatch.kernarg.len() > (facts.kernarg_segment_size as usize).max(explicit) {
+            return Err(wrong(format!("{} bytes of arguments; it takes {explicit}", dispatch.kernarg.len())));
+        }
+        let lds = facts.group_segment_fixed_size.saturating_add(dispatch.dynamic_lds);
+        if lds > arch.lds {
+            return Err(wrong(format!("{lds} bytes of LDS; {} has {}", arch.name, arch.lds)));
+        }
+        let wave32 = matches!(kernel.steps, Steps::Wave32(_));
+        let (vectors, accumulators) = registers(arch, facts, wave32);
+        let scratch = facts.descriptor.private_segment_fixed_size;
+        if u64::from(scratch) * u64::from(threads) > 1 << 28 {
+            return Err(wrong(format!("{scratch} bytes of scratch per lane")));
+        }
+        Ok(Self {
+            arch,
+            dispatch,
+            threads,
+            lds,
+            kernarg: kernarg(facts, dispatch),
+            vectors,
+            accumulators,
+            code_properties: facts.descriptor.code_properties,
+            rsrc2: facts.descriptor.rsrc2,
+            scratch,
+        })
+    }
+
+    /// A wave's registers as the hardware sets them up. Source: "Initial Kernel Execution State" in LLVM's guide.
+    fn wave<const W: usize>(&self, index: u32, id: [u32; 3]) -> Wave<W> {
+        let mut scalars = [0; SCALARS];
+        let mut next = 0;
+        let mut push = |value: u64, words: usize| {
+            for word in 0..words {
+                if let Some(slot) = scalars.get_mut(next) {
+                    *slot = (value >> (32 * word)) as u32;
+                }
+                next += 1;
+            }
+        };
+        let has = |bit: u32| self.code_properties >> bit & 1 == 1;
+        if has(0) {
+            // The scratch's buffer descriptor: the emulator's own scratch, whatever base.
+            push(0, 2);
+            push(u64::from(u32::MAX), 2);
+        }
+        for (bit, words) in [(1, 2), (2, 2)] {
+            if has(bit) {
+                push(0, words);
+            }
+        }
+        if has(3) {
+            push(KERNARG_BASE, 2);
+        }
+        for (bit, words) in [(4, 2), (5, 2), (6, 1)] {
+            if has(bit) {
+                push(if bit == 6 { self.scratch.into() } else { 0 }, words);
+            }
+        }
+        // Padding up to the number of user SGPRs, then the workgroup's ids.
+        next = (self.rsrc2 >> 1 & 0x1f) as usize;
+        if self.arch.ids_in_trap_registers() {
+            scalars[usize::from(TTMP) + 9] = id[0];
+            scalars[usize::from(TTMP) + 7] = id[1] & 0xffff | id[2] << 16;
+        } else {
+            for (axis, &id) in id.iter().enumerate() {
+                if self.rsrc2 >> (7 + axis) & 1 == 1 {
+                    scalars[next] = id;
+                    next += 1;
+                }
+            }
+        }
+        let first = index * W as u32;
+        let active = (self.threads - first).min(W as u32);
+        let exec = if active == 64 { u64::MAX } else { (1 << active) - 1 };
+        scalars[usize::from(EXEC)] = exec as u32;
+        scalars[usize::from(EXEC) + 1] = (exec >> 32) as u32;
+        let accumulators = if self.accumulators == 0 { 0 } else { ACCUMULATORS - self.vectors + self.accumulators };
+        let mut vectors = vec![[0; W]; usize::from(self.vectors + accumulators)];
+        self.work_item_ids(&mut vectors, first);
+        let scratch = vec![0; self.scratch as usize * W];
+        Wave {
+            vectors,
+            scalars,
+            scc: false,
+            next: 0,
+            index,
+            scratch,
+            scratch_per_lane: self.scratch,
+            executed: 0,
+            lane_instructions: 0,
+        }
+    }
+
+    fn work_item_ids<const W: usize>(&self, vectors: &mut [[u32; W]], first: u32) {
+        let [x, y, _] = self.dispatch.workgroup;
+        let dimensions = self.rsrc2 >> 11 & 3;
+        for lane in 0..W {
+            let flat = first + lane as u32;
+            let ids = [flat % x, flat / x % y, flat / x / y];
+            if self.arch.packed_work_item_ids {
+                let wanted = |axis: u32| if axis <= dimensions { ids[axis as usize] << (10 * axis) } else { 0 };
+                vectors[0][lane] = wanted(0) | wanted(1) | wanted(2);
+            } else {
+                for axis in 0..=dimensions.min(2) as usize {
+                    vectors[axis][lane] = ids[axis];
+                }
+            }
+        }
+    }
+}
+
+/// The kernarg segment: explicit arguments, then the hidden ones that the metadata lists.
+fn kernarg(facts: &hipc_codeobj::Kernel, dispatch: &Dispatch) -> Vec<u8> {
+    let mut bytes = dispatch.kernarg.to_vec();
+    // The compiler reads arguments in aligned blocks of up to 64 bytes: runtimes allocate such.
+    bytes.resize((facts.kernarg_segment_size as usize).max(bytes.len()).next_multiple_of(64), 0);
+    for arg in &facts.args {
+        let hipc_codeobj::ArgKind::Hidden(name) = &arg.kind else { continue };
+        let axis = match name.as_bytes().last() {
+            Some(b'x') => 0,
+            Some(b'y') => 1,
+            _ => 2,
+        };
+        let value = match name.trim_end_matches(['x', 'y', 'z']) {
+            "hidden_block_count_" => dispatch.grid[axis],
+            "hidden_group_size_" => dispatch.workgroup[axis],
+            "hidden_grid_dims" => {
+                (1 + dispatch.grid.iter().zip(dispatch.workgroup).rposition(|(&g, w)| g * w > 1).unwrap_or(0)) as u32
+            }
+            "hidden_dynamic_lds_si" | "hidden_dynamic_lds_size" => dispatch.dynamic_lds,
+            _ => 0,
+        };
+        let (at, size) = (arg.offset as usize, (arg.size as usize).min(4));
+        if let Some(slot) = bytes.get_mut(at..at + size) {
+            slot.copy_from_slice(&value.to_le_bytes()[..size]);
+        }
+    }
+    bytes
+}
+
+fn run_group<const W: usize>(
+    setup: &Setup,
+    kernel: &Kernel,
+    steps: &[crate::exec::Step<W>],
+    id: [u32; 3],
+    view: &View,
+    options: &Options,
+) -> Result<Report, Box<Fault>> {
+    let mut group = Group { memory: view, hint: 0, lds: vec![0; setup.lds as usize], code_base: CODE_BASE };
+    let count = setup.threads.div_ceil(W as u32);
+    let mut waves: Vec<Wave<W>> = (0..count).map(|index| setup.wave(index, id)).collect();
+    waves.iter_mut().for_each(|w| w.next = kernel.entry);
+    let mut running: Vec<bool> = vec![true; waves.len()];
+    // Each wave runs up to the next barrier, then all go on: the order between barriers is theirs to synchronise.
+    while running.iter().any(|r| *r) {
+        for (wave, running) in waves.iter_mut().zip(&mut running).filter(|(_, running)| **running) {
+            *running = run_wave(wave, &mut group, kernel, steps, id, options)?;
+        }
+    }
+    let sum = |f: fn(&Wave<W>) -> u64| waves.iter().map(f).sum();
+    Ok(Report { instructions: sum(|w| w.executed), lane_instructions: sum(|w| w.lane_instructions), waves: u64::from(count) })
+}
+
+/// Runs a wave up to its next barrier (true) or its end (false).
+fn run_wave<const W: usize>(
+    wave: &mut Wave<W>,
+    group: &mut Group,
+    kernel: &Kernel,
+    steps: &[crate::exec::Step<W>],
+    id: [u32; 3],
+    options: &Options,
+) -> Result<bool, Box<Fault>> {
+    loop {
+        let at = wave.next as usize;
+        let index = wave.index;
+        let fault = |kind, lane| {
+            let instruction = kernel.instructions().get(at);
+            Box::new(Fault {
+                kernel: kernel.facts.name.clone(),
+                kind,
+                address: instruction.map_or(0, |i| i.address),
+                instruction: instruction.map_or("(behind the end of the code)".to_owned(), |i| i.text.clone()),
+                workgroup: id,
+                wave: index,
+                lane,
+            })
+        };
+        let Some(step) = steps.get(at) else { return Err(fault(FaultKind::Illegal, None)) };
+        if wave.executed >= options.budget {
+            return Err(fault(FaultKind::Budget(options.budget), None));
+        }
+        wave.executed += 1;
+        wave.next += 1;
+        if step.vector {
+            wave.lane_instructions += u64::from(wave.exec().count_ones());
+        }
+        match (step.run)(wave, group) {
+            Flow::Next => {}
+            Flow::Jump(to) => wave.next = to,
+            Flow::Barrier => return Ok(true),
+            Flow::End => return Ok(false),
+            Flow::Fault(boxed) => {
+                let (kind, lane) = *boxed;
+                return Err(fault(kind, lane));
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A loaded code object: its memory, and its kernels as executable steps.
+
+use crate::disassembler::Disassembler;
+use crate::exec::{Context, Step, build};
+use crate::instruction::Instruction;
+use crate::memory::Allocation;
+use crate::{Arch, EmulatorError, arch};
+use hipc_codeobj::Image;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+/// Address that the code object's address 0 is loaded at. Memory's allocations lie above.
+pub(crate) const CODE_BASE: u64 = 0x1_0000_0000;
+
+/// A code object, ready to run.
+pub struct Module {
+    arch: &'static Arch,
+    image: Image,
+    kernels: HashMap<String, OnceLock<Result<Arc<Kernel>, EmulatorError>>>,
+    /// Code and constants.
+    pub(crate) segments: Vec<Arc<Allocation>>,
+}
+
+/// A kernel's instructions, decoded once.
+pub struct Kernel {
+    /// What the code object says of it.
+    pub facts: hipc_codeobj::Kernel,
+    instructions: Vec<Instruction>,
+    pub(crate) entry: u32,
+    pub(crate) steps: Steps,
+}
+
+/// Steps for waves of 32 or of 64 lanes.
+pub(crate) enum Steps {
+    Wave32(Vec<Step<32>>),
+    Wave64(Vec<Step<64>>),
+}
+
+impl Kernel {
+    /// Its instructions by address.
+    pub fn instructions(&self) -> &[Instruction] {
+        &self.instructions
+    }
+}
+
+impl Module {
+    /// Reads a code object. Kernels are decoded when they are first used.
+    ///
+    /// # Errors
+    /// If it is damaged or for a GPU that isn't emulated.
+    pub fn load(bytes: &[u8]) -> Result<Self, EmulatorError> {
+        let image = Image::parse(bytes)?;
+        let arch = arch::find(&image.object.target).ok_or_else(|| EmulatorError::UnknownTarget(image.object.target.clone()))?;
+        let memory = |s: &hipc_codeobj::Segment| {
+            let allocation = Allocation::new(CODE_BASE + s.address, s.size, s.writable);
+            allocation.fill(&s.bytes);
+            Arc::new(allocation)
+        };
+        let segments = image.segments.iter().filter(|s| s.size > 0).map(memory).collect();
+        let kernels = image.object.kernels.iter().map(|k| (k.name.clone(), OnceLock::new())).collect();
+        Ok(Self { arch, image, kernels, segments })
+    }
+
+    /// The GPU it is for.
+    pub fn arch(&self) -> &'static Arch {
+        self.arch
+    }
+
+    /// Names of its kernels, in the metadata's order.
+    pub fn kernels(&self) -> impl Iterator<Item = &str> {
+        self.image.object.kernels.iter().map(|k| k.name.as_str())
+    }
+
+    /// A kernel, decoded.
+    ///
+    /// # Errors
+    /// If there is none of this name, its code has no bounds, or there is no LLVM library to decode it.
+    pub fn kernel(&self, name: &str) -> Result<Arc<Kernel>, EmulatorError> {
+        let slot = self.kernels.get(name).ok_or_else(|| EmulatorError::NoKernel(name.to_owned()))?;
+        slot.get_or_init(|| self.decode(name).map(Arc::new)).clone()
+    }
+
+    fn decode(&self, name: &str) -> Result<Kernel, EmulatorError> {
+        let missing = || EmulatorError::NoCode(name.to_owned());
+        let facts = self.image.object.kernel(name).ok_or_else(missing)?.clone();
+        let (entry, code) = self.image.code(name).ok_or_else(missing)?;
+        let wave32 = facts.descriptor.is_wave32() && self.arch.has_wave32();
+        let instructions = disassemble(self.arch, wave32, entry, code)?;
+        let index: HashMap<u64, u32> = instructions.iter().zip(0..).map(|(i, n)| (i.address, n)).collect();
+        let (vectors, accumulators) = registers(self.arch, &facts, wave32);
+        let context = Context { arch: self.arch, vectors, accumulators, index: &|address| index.get(&address).copied() };
+        let steps = if wave32 {
+            Steps::Wave32(instructions.iter().map(|i| build(i, &context)).collect())
+        } else {
+            Steps::Wave64(instructions.iter().map(|i| build(i, &context)).collect())
+        };
+        Ok(Kernel { facts, instructions, entry: 0, steps })
+    }
+}
+
+fn disassemble(arch: &Arch, wave32: bool, entry: u64, code: &[u8]) -> Result<Vec<Instruction>, EmulatorError> {
+    let mut disassembler = Disassembler::new(arch.name, wave32)?;
+    let (mut instructions, mut at) = (Vec::new(), 0);
+    while at < code.len() {
+        let address = entry + at as u64;
+        // What isn't an instruction is a fault when it is reached; data behind the code never is.
+        let (size, text) = disassembler.decode(&code[at..], address).unwrap_or_else(|| (4, "(illegal)".to_owned()));
+        instructions.push(Instruction::parse(address, size as u32, text));
+        at += size;
+    }
+    Ok(instructions)
+}
+
+/// Vector and accumulation registers that a wave has. Source: `GRANULATED_WORKITEM_VGPR_COUNT` and `ACCUM_OFFSET` in LLVM's guide.
+pub(crate) fn registers(arch: &Arch, facts: &hipc_codeobj::Kernel, wave32: bool) -> (u16, u16) {
+    let descriptor = &facts.descriptor;
+    let granule = if arch.unified_registers || wave32 { 8 } else { 4 };
+    let all = ((descriptor.rsrc1 & 0x3f) as u16 + 1) * granule;
+    if arch.unified_registers {
+        let offset = ((descriptor.rsrc3 & 0x3f) as u16 + 1) * 4;
+        (offset.min(all).min(256), all.saturating_sub(offset).min(256))
+    } else if arch.name == "gfx908" {
+        (all.min(256), all.min(256))
+    } else {
+        (all.min(256), 0)
+    }
+}

@@ -1,0 +1,116 @@
+//! Device `emu:ARCH`: the code object's own machine instructions, interpreted on the CPU by [`hipc_emulator`]. It runs what a card
+//! of that architecture would run, with the same plan, weights and kernel arguments, and tells of every access outside memory.
+
+use super::host::memory;
+use super::{DeviceError, DevicePtr, Driver, KernelLaunch};
+use hipc_emulator::{Arch, Dispatch, EmulatorError, Memory, Module, Options, Report, Unmapped};
+
+/// Instructions of a wave: a launch of the largest kernel stays far below.
+const BUDGET: u64 = 1 << 32;
+
+/// Executes code objects of one architecture. A launch is over when it returns.
+#[derive(Default)]
+pub struct Emulator {
+    arch: Option<&'static Arch>,
+    memory: Memory,
+    modules: Vec<Module>,
+    /// By handle: whose it is, and its name.
+    kernels: Vec<(usize, String)>,
+    allocated: u64,
+    done: Report,
+}
+
+impl std::fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Emulator").field("arch", &self.arch).field("allocated", &self.allocated).finish_non_exhaustive()
+    }
+}
+
+impl Emulator {
+    /// A GPU without memory in use.
+    pub fn new(arch: &'static Arch) -> Self {
+        Self { arch: Some(arch), ..Self::default() }
+    }
+
+    /// What all launches so far executed.
+    pub fn executed(&self) -> Report {
+        self.done.clone()
+    }
+
+    fn fault(&self, error: EmulatorError) -> DeviceError {
+        match error {
+            EmulatorError::NoDisassembler(_) | EmulatorError::NoTarget { .. } => {
+                DeviceError::Missing { what: error.to_string(), advice: "on Debian: apt-get install libllvm22".to_owned() }
+            }
+            error => DeviceError::Fault { device: self.describe(), what: error.to_string() },
+        }
+    }
+
+    fn unmapped(&self, error: Unmapped) -> DeviceError {
+        DeviceError::Internal(format!("{}: {error}", self.describe()))
+    }
+}
+
+impl Driver for Emulator {
+    fn describe(&self) -> String {
+        format!("emu:{} (emulated)", self.arch())
+    }
+    fn arch(&self) -> &str {
+        self.arch.map_or("", |a| a.name)
+    }
+    fn memory(&self) -> Result<(u64, u64), DeviceError> {
+        memory()
+    }
+    fn allocated(&self) -> u64 {
+        self.allocated
+    }
+    fn alloc(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
+        let (free, _) = memory()?;
+        if bytes > free {
+            return Err(DeviceError::OutOfMemory { device: self.describe(), bytes, what: "a buffer".to_owned(), free });
+        }
+        self.allocated += bytes;
+        Ok(self.memory.allocate(bytes))
+    }
+    fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.memory.write(to, bytes).map_err(|e| self.unmapped(e))
+    }
+    fn download(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.memory.read(from, bytes).map_err(|e| self.unmapped(e))
+    }
+    fn load(&mut self, module: &[u8], kernels: &[&str]) -> Result<Vec<u64>, DeviceError> {
+        let module = Module::load(module).map_err(|e| self.fault(e))?;
+        if module.arch().name != self.arch() {
+            return Err(DeviceError::NoCode { device: self.arch().to_owned(), has: module.arch().name.to_owned() });
+        }
+        let first = self.kernels.len() as u64;
+        for &name in kernels {
+            module.kernel(name).map_err(|e| self.fault(e))?;
+            self.kernels.push((self.modules.len(), name.to_owned()));
+        }
+        self.modules.push(module);
+        Ok((first..self.kernels.len() as u64).collect())
+    }
+    fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError> {
+        let known = usize::try_from(launch.kernel).ok().and_then(|k| self.kernels.get(k));
+        let Some((module, name)) = known else {
+            return Err(DeviceError::Internal(format!("{}: kernel {} isn't loaded", self.describe(), launch.kernel)));
+        };
+        let dispatch = Dispatch {
+            kernel: name,
+            grid: launch.grid,
+            workgroup: [launch.threads, 1, 1],
+            dynamic_lds: 0,
+            kernarg: launch.kernargs,
+        };
+        let options = Options { budget: BUDGET, ..Options::default() };
+        let report = self.modules[*module].run(&dispatch, &self.memory, &options).map_err(|e| self.fault(e))?;
+        self.done.instructions += report.instructions;
+        self.done.lane_instructions += report.lane_instructions;
+        self.done.waves += report.waves;
+        Ok(())
+    }
+    fn sync(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+}
