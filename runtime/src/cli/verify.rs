@@ -7,12 +7,14 @@ use super::style::{BAD, GOOD, HEAD, paint};
 use super::{CliError, murmur, note};
 use crate::bundle::{Bundle, BundleError};
 use crate::device::cpu::CpuBackend;
+use crate::device::select::DeviceName;
 use crate::device::{Backend, DeviceError, WeightSource};
 use crate::load::{Request, load_backend};
 use crate::synthetic::Synthetic;
-use crate::verify::chain::chain;
+use crate::verify::chain::{Steps, chain};
 use crate::verify::{ChainRow, Options, Report, Row, launches, selected};
 use hipc_ir::bundle::Provenance;
+use hipc_ir::fused::ProgramKind;
 use hipc_ir::plan::ModelInfo;
 use serde::Serialize;
 use std::fmt::Write;
@@ -30,6 +32,10 @@ struct About {
     /// `file`, `bundle` or `synthetic`.
     weights: &'static str,
     hipfire_run: &'static str,
+    /// Whether the machine code was interpreted.
+    emulated: bool,
+    /// The library that decoded it, then.
+    decoder: Option<&'static str>,
     provenance: Provenance,
     seconds: f64,
     command: String,
@@ -41,7 +47,8 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
     let bundle = &opened.bundle;
     let (weights, from) = weights(bundle, args)?;
     let mut screen = Screen::new(args.verbose);
-    let request = Request { device: args.device, exact: false, single_steps: false, trace: false, plain_launches: false };
+    let request =
+        Request { device: args.device, exact: false, single_steps: false, trace: false, plain_launches: false, checked: true };
     let loaded = load_backend(bundle, weights.clone(), request, &mut screen);
     screen.clear();
     let mut backend = loaded?.backend;
@@ -75,10 +82,11 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
     } else if report.failure().is_some() {
         Some("a launch is wrong".into())
     } else {
-        whole(&mut *backend, &weights, &mut report, options.limit, &mut |what| bar.set_message(what.to_owned()))?
+        whole(&mut *backend, &opened, &weights, &mut report, &options, &mut |what| bar.set_message(what.to_owned()))?
     };
     bar.finish_and_clear();
     let manifest = bundle.manifest();
+    let emulated = matches!(args.device, DeviceName::Emu(_));
     let about = About {
         bundle: bundle.path().display().to_string(),
         bundle_hash: bundle.hash().to_string(),
@@ -86,6 +94,8 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
         context: manifest.ctx,
         weights: from,
         hipfire_run: env!("CARGO_PKG_VERSION"),
+        emulated,
+        decoder: emulated.then(|| hipc_emulator::disassembler_version().ok()).flatten(),
         provenance: manifest.provenance.clone(),
         seconds: start.elapsed().as_secs_f64(),
         command: command(args),
@@ -138,9 +148,10 @@ fn check_request(opened: &Opened, options: &Options, plan: &hipc_ir::plan::Plan)
 /// Compares whole steps; why not, if they aren't.
 fn whole(
     backend: &mut dyn Backend,
+    opened: &Opened,
     weights: &Arc<dyn WeightSource + Send>,
     report: &mut Report,
-    limit: Duration,
+    options: &Options,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Option<String>, CliError> {
     let mut cpu = match CpuBackend::new(backend.plan().clone(), weights.clone()) {
@@ -148,8 +159,13 @@ fn whole(
         Err(error @ DeviceError::OutOfMemory { .. }) => return Ok(Some(format!("cpu has too little memory ({error})"))),
         Err(error) => return Err(error.into()),
     };
-    report.chain = chain(backend, &mut cpu, report.seed, limit, tell)?;
-    Ok(report.chain.is_none().then(|| "the plan has no decode program".into()))
+    let graph = Arc::new(opened.bundle.graph()?);
+    for kind in [ProgramKind::Decode, ProgramKind::Prompt] {
+        let graph = Some((graph.clone(), weights.clone()));
+        let asked = Steps { kind, seed: options.seed, limit: options.limit, graph };
+        report.chain.extend(chain(backend, &mut cpu, &asked, tell)?);
+    }
+    Ok(report.chain.is_empty().then(|| "the plan has no programs".into()))
 }
 
 /// The command that does the same again.
@@ -190,18 +206,27 @@ fn verdict(report: &Report, args: &Verify) -> Result<(), CliError> {
             reproduce(row, args).unwrap_or_default()
         )));
     }
-    match report.chain.as_ref().filter(|c| !c.passes()) {
+    match report.chain.iter().find(|c| !c.passes()) {
         None => Ok(()),
-        Some(chain) => Err(CliError::Check(format!("every launch is right by itself, but whole steps aren't: {}", steps(chain)))),
+        Some(chain) => Err(CliError::Check(format!(
+            "every launch is right by itself, but whole steps aren't: {}\nreproduce with: {}",
+            steps(chain),
+            command(args)
+        ))),
     }
 }
 
 /// What whole steps gave, in one line.
 fn steps(c: &ChainRow) -> String {
     let same = |yes: bool| if yes { "identical bits" } else { "OTHER BITS" };
+    let unfused = c.unfused.as_ref().map_or(String::new(), |u| {
+        let same = if u.same_choice { "the same" } else { "another" };
+        format!("noise {:.1e} against the unfused graph in f64, {:.1e} allowed, {same} largest; ", u.nmse, u.bound)
+    });
     format!(
-        "logits after {} steps: noise {:.1e} against cpu, {:.1e} allowed ({:.1e} when cpu's embedding moves by a rounding), {} largest; the \
-         step again: {}; recorded{}: {}",
+        "{}: logits after {} tokens: noise {:.1e} against cpu, {:.1e} allowed ({:.1e} when cpu's embedding moves by a rounding), {} \
+         largest; {unfused}the step again: {}; recorded{}: {}",
+        c.program,
         c.steps,
         c.nmse,
         c.bound,
@@ -260,6 +285,10 @@ fn heading(about: &About, report: &Report) -> String {
     )
 }
 
+fn not_shown(about: &About, report: &Report) -> Vec<String> {
+    report.not_shown(about.weights == "synthetic", about.emulated)
+}
+
 /// One sentence.
 fn summary(report: &Report, seconds: f64) -> String {
     let cases: usize = report.rows.iter().map(|r| r.cases).sum();
@@ -296,12 +325,12 @@ fn on_screen(about: &About, report: &Report) -> String {
         let _ = writeln!(out, "{painted}");
     }
     out.push('\n');
-    if let Some(chain) = &report.chain {
+    for chain in &report.chain {
         let _ = writeln!(out, "{} {}", if chain.passes() { paint(GOOD, "pass") } else { paint(BAD, "WRONG") }, steps(chain));
     }
     let _ = writeln!(out, "{}", summary(report, about.seconds));
     let _ = writeln!(out, "not shown:");
-    for line in report.not_shown(about.weights == "synthetic") {
+    for line in not_shown(about, report) {
         let _ = writeln!(out, "  {line}");
     }
     out
@@ -319,8 +348,7 @@ fn json(about: &About, report: &Report, args: &Verify) -> Result<String, CliErro
         not_shown: Vec<String>,
     }
     let reproduce = report.failure().and_then(|(row, _)| reproduce(row, args));
-    let not_shown = report.not_shown(about.weights == "synthetic");
-    let all = All { about, report, passes: report.passes(), reproduce, not_shown };
+    let all = All { about, report, passes: report.passes(), reproduce, not_shown: not_shown(about, report) };
     let text = serde_json::to_string_pretty(&all).map_err(|e| CliError::Internal(e.to_string()))?;
     Ok(format!("{text}\n"))
 }
@@ -341,7 +369,7 @@ fn markdown(about: &About, report: &Report, args: &Verify) -> String {
     };
     let m = &about.model;
     for (what, text) in [
-        ("Device", report.device.clone()),
+        ("Device", about.decoder.map_or(report.device.clone(), |d| format!("{}, instructions decoded by {d}", report.device))),
         ("Target", report.target.clone()),
         ("Model", format!("{} ({}, {} layers), context {}", m.name, m.arch, m.layers, about.context)),
         ("Weights", weights),
@@ -362,8 +390,11 @@ fn markdown(about: &About, report: &Report, args: &Verify) -> String {
     for row in &report.rows {
         let _ = writeln!(out, "| {} | {} |", cells(row).join(" | "), if row.failure.is_some() { "**wrong**" } else { "pass" });
     }
-    if let Some(chain) = &report.chain {
-        let _ = writeln!(out, "\n## Whole steps\n\n{} {}.", if chain.passes() { "Pass:" } else { "**Wrong:**" }, steps(chain));
+    if !report.chain.is_empty() {
+        let _ = writeln!(out, "\n## Whole steps\n");
+    }
+    for chain in &report.chain {
+        let _ = writeln!(out, "- {} {}.", if chain.passes() { "Pass:" } else { "**Wrong:**" }, steps(chain));
     }
     let _ = writeln!(out, "\n## What was shown\n");
     for line in [
@@ -375,7 +406,7 @@ fn markdown(about: &About, report: &Report, args: &Verify) -> String {
         let _ = writeln!(out, "- {line}");
     }
     let _ = writeln!(out, "\n## What was not\n");
-    for line in report.not_shown(about.weights == "synthetic") {
+    for line in not_shown(about, report) {
         let _ = writeln!(out, "- {line}");
     }
     out
