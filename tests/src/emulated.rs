@@ -7,7 +7,7 @@ use crate::launch_bench::{Case, Loaded};
 use hipc::emit::emit_unit;
 use hipc::pipeline::{Options, plan};
 use hipc::target::Target;
-use hipc::toolchain::{CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
+use hipc::toolchain::{Backend, CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
 use hipc_ir::PrimaryMap;
 use hipc_ir::fused::ProgramKind;
 use hipc_ir::graph::Graph;
@@ -26,15 +26,30 @@ use std::time::Duration;
 /// Instructions of a wave: many times what the largest kernel of the table takes.
 const BUDGET: u64 = 2_000_000;
 
+static TOOLCHAIN: LazyLock<Toolchain> = LazyLock::new(Toolchain::from_env);
+
+/// Whether this build has a back end and this machine what it needs; a line that says so if not.
+pub fn has(backend: Backend) -> bool {
+    let found = TOOLCHAIN.compiler(backend);
+    if let Err(error) = &found {
+        println!("skipped: {error}");
+    }
+    found.is_ok()
+}
+
 /// Compiles kernels for an AMD target into one code object.
 ///
 /// # Errors
 /// The compiler's.
-pub fn compile(target: &Target, specs: &[KernelSpec], headers: &[(&str, &str)]) -> Result<Vec<u8>, ToolchainError> {
-    static TOOLCHAIN: LazyLock<Toolchain> = LazyLock::new(Toolchain::from_env);
+pub fn compile(
+    target: &Target,
+    specs: &[KernelSpec],
+    headers: &[(&str, &str)],
+    backend: Backend,
+) -> Result<Vec<u8>, ToolchainError> {
     let source = emit_unit("cases", target, &specs.iter().cloned().collect::<PrimaryMap<_, _>>());
     let unit = UnitSource { name: "cases", source: &source, headers };
-    Ok(TOOLCHAIN.compile(&unit, target, Emit::CodeObject, &CompileOptions::default())?.bytes)
+    Ok(TOOLCHAIN.compile(&unit, target, Emit::CodeObject, &CompileOptions { backend, ..CompileOptions::default() })?.bytes)
 }
 
 /// What all launches of a kernel left behind, or how they went wrong.
@@ -128,30 +143,40 @@ impl Built {
     /// # Panics
     /// If it can't be compiled: the test has failed.
     pub fn file(path: &Path, target: &str, ctx: u32) -> Self {
-        Self::new(hipc_models::load(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())), target, ctx, |model| {
-            Arc::new(FileWeights::new(model.gguf, &model.graph))
-        })
+        Self::new(
+            hipc_models::load(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+            target,
+            ctx,
+            Backend::Clang,
+            |model| Arc::new(FileWeights::new(model.gguf, &model.graph)),
+        )
     }
 
     /// A shape with weights at random.
     ///
     /// # Panics
     /// If it can't be compiled: the test has failed.
-    pub fn random(shape: Shape, mix: Mix, target: &str, ctx: u32) -> Self {
+    pub fn random(shape: Shape, mix: Mix, target: &str, ctx: u32, backend: Backend) -> Self {
         let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
         let path = folder.path().join("model.gguf");
         // Without any data.
         model(shape, mix).write_sparse(&path).unwrap_or_else(|e| panic!("{e}"));
         let model = hipc_models::load(&path).unwrap_or_else(|e| panic!("{e}"));
-        Self::new(model, target, ctx, |model| Arc::new(Synthetic::new(model.graph.weights, 1)))
+        Self::new(model, target, ctx, backend, |model| Arc::new(Synthetic::new(model.graph.weights, 1)))
     }
 
-    fn new(model: Model, target: &str, ctx: u32, weights: impl FnOnce(Model) -> Arc<dyn WeightSource + Send>) -> Self {
+    fn new(
+        model: Model,
+        target: &str,
+        ctx: u32,
+        backend: Backend,
+        weights: impl FnOnce(Model) -> Arc<dyn WeightSource + Send>,
+    ) -> Self {
         let target = Target::parse(target).unwrap_or_else(|e| panic!("{e}"));
         let planned = plan(&model, target, &Options { ctx: Some(ctx), ..Options::default() });
         let plan = planned.unwrap_or_else(|e| panic!("{}: {e}", target.name)).plan;
         let specs: Vec<KernelSpec> = plan.kernels.values().cloned().collect();
-        let module = compile(target, &specs, hipc_templates::HEADERS).unwrap_or_else(|e| panic!("{}: {e}", target.name));
+        let module = compile(target, &specs, hipc_templates::HEADERS, backend).unwrap_or_else(|e| panic!("{}: {e}", target.name));
         Self { plan, module, graph: Arc::new(model.graph.clone()), weights: weights(model) }
     }
 

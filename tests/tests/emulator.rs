@@ -2,7 +2,8 @@
 //!
 //! What takes minutes is in `scripts/verify-all`; docs/verification.md has its last result.
 
-use hipc_tests::emulated::{Built, Outcome, Trial, compile};
+use hipc::toolchain::Backend;
+use hipc_tests::emulated::{Built, Outcome, Trial, compile, has};
 use hipc_tests::gguf_writer::{LLAMA_3_1_8B, Mix, QWEN3_8B, Shape, ty};
 use hipc_tests::kernel_cases::small;
 use hipc_tests::mutate::code::Code;
@@ -34,9 +35,18 @@ fn every_launch(what: &str, model: &Built) {
 }
 
 fn target(name: &str, shape: Shape) {
-    let model = Built::random(shape, Mix::Q4KM, name, CTX);
+    let model = Built::random(shape, Mix::Q4KM, name, CTX, Backend::Clang);
     steps(name, &model);
     every_launch(name, &model);
+}
+
+#[test]
+fn the_llvm_back_end() {
+    if has(Backend::Llvm) {
+        let model = Built::random(QWEN3, Mix::Q4KM, "gfx1100", CTX, Backend::Llvm);
+        steps("llvm", &model);
+        every_launch("llvm", &model);
+    }
 }
 
 #[test]
@@ -80,7 +90,7 @@ fn a_layer_of_every_weight_type() {
         ("Q4_K", ty::Q4_K),
         ("Q6_K", ty::Q6_K),
     ] {
-        steps(name, &Built::random(LLAMA, Mix::All(ty), "gfx1100", CTX));
+        steps(name, &Built::random(LLAMA, Mix::All(ty), "gfx1100", CTX, Backend::Clang));
     }
 }
 
@@ -100,7 +110,7 @@ fn flipped_bits_are_found() {
     let wanted = ["down_q4_k", "attend_4_2_32_f16", "row_norm_all", "choose_partials"];
     let specs: Vec<_> = small(32, 1).into_iter().filter(|s| wanted.iter().any(|w| s.name.ends_with(w))).collect();
     assert_eq!(specs.len(), wanted.len());
-    let module = compile(target, &specs, hipc_templates::HEADERS).unwrap_or_else(|e| panic!("{e}"));
+    let module = compile(target, &specs, hipc_templates::HEADERS, Backend::Clang).unwrap_or_else(|e| panic!("{e}"));
     let mut verdicts = Vec::new();
     for spec in &specs {
         let code = Code::new(target.name, &module, &spec.name, Trial::new(spec, 1, 7));
@@ -121,7 +131,7 @@ fn a_changed_header_is_found() {
         assert!(hipc_templates::HEADERS.iter().any(|(_, s)| s.contains(from)));
         let headers: Vec<(&str, &str)> = headers.iter().map(|(p, s)| (*p, s.as_str())).collect();
         let specs = std::slice::from_ref(&spec);
-        trial.run(target.name, &compile(target, specs, &headers).unwrap_or_else(|e| panic!("{e}")), None)
+        trial.run(target.name, &compile(target, specs, &headers, Backend::Clang).unwrap_or_else(|e| panic!("{e}")), None)
     };
     assert!(matches!(changed("fmaxf(a, b)", "fminf(a, b)"), Outcome::Wrong(_)));
     assert!(matches!(changed("fmaxf(a, b)", "fmaxf(b, a)"), Outcome::Right(_)));

@@ -1,6 +1,7 @@
 //! `mutate code|source [TARGET] [COUNT] [SEED]`: changes kernels one by one and says whether the checks find it, in Markdown.
 
 use hipc::target::Target;
+use hipc::toolchain::Backend;
 use hipc_ir::plan::KernelSpec;
 use hipc_tests::emulated::{Trial, compile};
 use hipc_tests::kernel_cases::small;
@@ -26,7 +27,7 @@ fn main() {
 fn code(target: &str, count: usize, seed: u64) {
     let row = Target::parse(target).unwrap_or_else(|e| panic!("{e}"));
     let specs: Vec<KernelSpec> = small(row.simd.wave_size, 1);
-    let module = compile(row, &specs, hipc_templates::HEADERS).unwrap_or_else(|e| panic!("{e}"));
+    let module = compile(row, &specs, hipc_templates::HEADERS, Backend::Clang).unwrap_or_else(|e| panic!("{e}"));
     let each = count.div_ceil(specs.len());
     let mut flips: Vec<Flip> = Vec::new();
     for (i, spec) in specs.iter().enumerate() {

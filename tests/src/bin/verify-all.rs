@@ -3,7 +3,7 @@
 
 use hipc::toolchain::{Backend, Toolchain};
 use hipc_ir::bundle::Digest;
-use hipc_tests::emulated::Built;
+use hipc_tests::emulated::{Built, has};
 use hipc_tests::gguf_writer::{LLAMA_3_1_8B, Mix, QWEN3_8B, Shape, ty};
 use hipc_tests::parity::chat::{ask, questions};
 use hipc_tests::shared::demo_model;
@@ -31,7 +31,10 @@ fn main() {
     println!("|---|---|---|---|---|---|---|---|---|");
     for arch in &archs {
         wrong += row(arch, "rustdoc-26m-chat Q4_K_M", &Built::file(&demo_model(), arch, 160));
-        wrong += row(arch, "small qwen3 Q4_K_M", &Built::random(QWEN3, Mix::Q4KM, arch, 160));
+        wrong += row(arch, "small qwen3 Q4_K_M", &Built::random(QWEN3, Mix::Q4KM, arch, 160, Backend::Clang));
+        if has(Backend::Llvm) {
+            wrong += row(arch, "small qwen3 Q4_K_M, back end llvm", &Built::random(QWEN3, Mix::Q4KM, arch, 160, Backend::Llvm));
+        }
         for (name, ty) in [
             ("F32", ty::F32),
             ("F16", ty::F16),
@@ -41,7 +44,7 @@ fn main() {
             ("Q4_K", ty::Q4_K),
             ("Q6_K", ty::Q6_K),
         ] {
-            wrong += row(arch, &format!("small llama {name}"), &Built::random(LLAMA, Mix::All(ty), arch, 96));
+            wrong += row(arch, &format!("small llama {name}"), &Built::random(LLAMA, Mix::All(ty), arch, 96, Backend::Clang));
         }
     }
     println!("\n## Questions\n");

@@ -6,6 +6,7 @@
 use crate::emulated::{Outcome, Trial, compile};
 use crate::kernel_cases::small;
 use hipc::target::Target;
+use hipc::toolchain::Backend;
 use hipc_ir::plan::KernelSpec;
 use hipfire_run::verify::inputs::Random;
 use std::fmt;
@@ -157,7 +158,7 @@ impl Bench {
         let target = Target::parse(target).unwrap_or_else(|e| panic!("{e}"));
         let (specs, tokens): (Vec<_>, Vec<_>) = kernels(target.simd.wave_size).into_iter().unzip();
         let trials: Vec<Trial> = specs.iter().zip(tokens).zip(40..).map(|((s, t), seed)| Trial::new(s, t, seed)).collect();
-        let right = compile(target, &specs, hipc_templates::HEADERS).unwrap_or_else(|e| panic!("{e}"));
+        let right = compile(target, &specs, hipc_templates::HEADERS, Backend::Clang).unwrap_or_else(|e| panic!("{e}"));
         let bench = Self { target, specs, trials, right };
         if let Found::Yes(what) = bench.judge(&bench.right) {
             panic!("{what}");
@@ -189,7 +190,7 @@ impl Bench {
                 (path, if changed { change.source.as_str() } else { source })
             })
             .collect();
-        match compile(self.target, &self.specs, &headers) {
+        match compile(self.target, &self.specs, &headers, Backend::Clang) {
             Err(_) => Found::Refused,
             Ok(module) if module == self.right => Found::SameCode,
             Ok(module) => self.judge(&module),
