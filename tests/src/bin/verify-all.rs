@@ -1,6 +1,7 @@
 //! `verify-all [ARCH,…]`: everything that the emulator can show of the kernels, in Markdown: every launch and whole steps of the demo
 //! model and of small models of every weight type, for all architectures, and all questions. At most an hour on two cores.
 
+use hipc::bundle::templates_hash;
 use hipc::toolchain::{Backend, Toolchain};
 use hipc_ir::bundle::Digest;
 use hipc_tests::emulated::{Built, has};
@@ -62,12 +63,10 @@ fn main() {
 fn provenance() {
     let compiler = Toolchain::from_env().compiler(Backend::Clang).map_or_else(|e| e.to_string(), |c| c.to_string());
     let decoder = hipc_emulator::disassembler_version().unwrap_or("none");
-    let templates: Vec<u8> =
-        hipc_templates::HEADERS.iter().flat_map(|(path, text)| [path.as_bytes(), text.as_bytes()].concat()).collect();
     let model = std::fs::read(demo_model()).unwrap_or_else(|e| panic!("{e}"));
     println!("- Compiler: hipc {}, {compiler}", env!("CARGO_PKG_VERSION"));
     println!("- Instructions decoded by {decoder}");
-    println!("- Kernel templates: BLAKE3 `{}`", Digest::of(&templates));
+    println!("- Kernel templates: BLAKE3 `{}`", templates_hash());
     println!("- Model: `{}`, BLAKE3 `{}`", demo_model().file_name().unwrap_or_default().display(), Digest::of(&model));
 }
 
