@@ -120,10 +120,8 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
     if name.starts_with("v_dot") {
         return dot(operation, context).map(Some);
     }
-    if name.starts_with("v_div_") {
-        if let Some(run) = super::divide::build(operation, context)? {
-            return Ok(Some(run));
-        }
+    if let Some(run) = super::divide::build(operation, context)? {
+        return Ok(Some(run));
     }
     if matches!(name, "v_mad_u64_u32" | "v_mad_i64_i32") {
         return multiply_add(operation, context).map(Some);
