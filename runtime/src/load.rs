@@ -28,6 +28,8 @@ pub struct Request {
     pub trace: bool,
     /// Launch by launch where a device could take a whole step at once.
     pub plain_launches: bool,
+    /// What the device can check is checked, at whatever cost: an emulated one has every buffer in an allocation of its own.
+    pub checked: bool,
 }
 
 /// Why nothing could be loaded.
@@ -131,19 +133,20 @@ pub fn load_backend(
         Selected::Cpu(arch) => cpu(bundle.plan(&arch)?, weights, listener)?,
         Selected::Hip(runtime, device) => {
             let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
-            driver(HipDriver::new(&runtime, device.index)?, plan, code, &*weights, request, listener)?
+            driver(HipDriver::new(&runtime, device.index)?, plan, code, &*weights, Placement::Planned, request, listener)?
         }
         Selected::Cuda(runtime, device) => {
             let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
-            driver(CudaDriver::new(&runtime, device.index)?, plan, code, &*weights, request, listener)?
+            driver(CudaDriver::new(&runtime, device.index)?, plan, code, &*weights, Placement::Planned, request, listener)?
         }
         Selected::Emu(arch) => {
             let (plan, code) = (bundle.plan(arch.name)?, bundle.code(arch.name)?);
-            driver(Emulator::new(arch), plan, code, &*weights, request, listener)?
+            let placement = if request.checked { Placement::Separate } else { Placement::Planned };
+            driver(Emulator::new(arch), plan, code, &*weights, placement, request, listener)?
         }
         Selected::Host => {
             let (plan, code) = (bundle.plan(HOST)?, bundle.code(HOST)?);
-            driver(HostLibrary::new(Order::default()), plan, code, &*weights, request, listener)?
+            driver(HostLibrary::new(Order::default()), plan, code, &*weights, Placement::Planned, request, listener)?
         }
     })
 }
@@ -171,6 +174,7 @@ fn driver<D: Driver + 'static>(
     plan: Plan,
     code: &[u8],
     weights: &dyn WeightSource,
+    placement: Placement,
     request: Request,
     listener: &mut dyn Listener,
 ) -> Result<Loaded, DeviceError> {
@@ -186,7 +190,7 @@ fn driver<D: Driver + 'static>(
         loaded = p.done;
         listener.progress(p);
     };
-    let mut backend = DriverBackend::new(driver, plan, code, weights, Placement::Planned, &mut progress)?;
+    let mut backend = DriverBackend::new(driver, plan, code, weights, placement, &mut progress)?;
     let time = started.elapsed();
     listener.detail("loaded", &format!("weights and tables, {}", speed(loaded, time)));
     backend.use_graphs(!request.plain_launches);

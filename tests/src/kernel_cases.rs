@@ -6,7 +6,7 @@ use hipc_ir::fused::{
     Repack, RopeSpec, Row, RowExpr, Segment, SegmentOut, Tail,
 };
 use hipc_ir::graph::{Act, RopeStyle};
-use hipc_ir::plan::{Geometry, KernelSpec};
+use hipc_ir::plan::{Geometry, KernelSpec, StepState};
 
 /// Everything a result can be written as.
 pub const ALL: Finish = Finish { raw: true, gain: true, f32: true, q8: true, ssq: true };
@@ -251,4 +251,23 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
         cases.push(("choose_advance".into(), choose(true, true), Geometry { parts_in: 41, ..geometry(wave, 8, 8) }));
     }
     cases.push(("choose_logits".into(), choose(false, false), geometry(wave, 4, 1)));
+}
+
+/// The steps that a kernel is tried at: for attention, around the edges of waves, blocks and splits.
+pub fn states(op: &FusedOp, tokens: u32) -> Vec<StepState> {
+    let ctx = CTX as i32;
+    let state = |pos, n, head_from| StepState { pos, n, head_from, generation: 0 };
+    match (op, tokens) {
+        // First, middle and last rows, whole pieces and parts of them.
+        (&FusedOp::Repack(Repack { rows, piece, .. }), _) => {
+            let (rows, piece) = (rows as i32, piece as i32);
+            vec![state(0, piece, 0), state(1, 1, 0), state(rows - piece, piece, 0), state(rows - 1, 1, 0)]
+        }
+        (FusedOp::Attend(_), 1) => [0, 1, 15, 16, 31, 32, 33, 47, 63, 64, ctx - 1].map(|pos| state(pos, 1, 0)).to_vec(),
+        (FusedOp::Attend(_), _) => {
+            [(0, 1), (0, 6), (29, 5), (31, 2), (60, 6), (ctx - 6, 6)].map(|(p, n)| state(p, n, n)).to_vec()
+        }
+        (_, 1) => vec![state(0, 1, 0), state(ctx - 1, 1, 0), state(7, 1, 1)],
+        (_, _) => vec![state(0, 6, 0), state(5, 5, 4), state(ctx - 1, 1, 0), state(10, 3, 3)],
+    }
 }

@@ -47,6 +47,16 @@ impl Case {
     /// # Errors
     /// What the driver reports, or a launch that doesn't fit its operands.
     pub fn run(&self, on: &mut Loaded<'_>, state: StepState) -> Result<(Vec<Vec<u8>>, Vec<Finding>), DeviceError> {
+        let after = self.execute(on, state)?;
+        let findings = self.compare(state, &after)?;
+        Ok((after, findings))
+    }
+
+    /// Executes the launch once; the operands' bytes behind it.
+    ///
+    /// # Errors
+    /// What the driver reports.
+    pub fn execute(&self, on: &mut Loaded<'_>, state: StepState) -> Result<Vec<Vec<u8>>, DeviceError> {
         let before = self.with_state(state);
         let mut after = before.clone();
         for (bytes, &at) in before.iter().zip(&on.addresses) {
@@ -58,9 +68,17 @@ impl Case {
         for (bytes, &at) in after.iter_mut().zip(&on.addresses) {
             on.driver.download(at, bytes)?;
         }
-        let [b, a] = [&before, &after].map(|all| all.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        let findings = check(&self.spec, state, &b, &a).map_err(|e| DeviceError::Internal(e.to_string()))?;
-        Ok((after, findings))
+        Ok(after)
+    }
+
+    /// Compares operands behind a launch with the reference.
+    ///
+    /// # Errors
+    /// A launch that doesn't fit its operands.
+    pub fn compare(&self, state: StepState, after: &[Vec<u8>]) -> Result<Vec<Finding>, DeviceError> {
+        let before = self.with_state(state);
+        let [b, a] = [before.as_slice(), after].map(|all| all.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        check(&self.spec, state, &b, &a).map_err(|e| DeviceError::Internal(e.to_string()))
     }
 
     /// Operands that a launch changed although it must not: what is only read, and results of tokens that the step lacks.

@@ -6,10 +6,9 @@ use hipc::target::Target;
 use hipc::toolchain::{CompileOptions, Emit, Toolchain, UnitSource};
 use hipc_codeobj::SimdFacts;
 use hipc_ir::PrimaryMap;
-use hipc_ir::fused::{FusedOp, Repack};
-use hipc_ir::plan::{KernelSpec, StepState};
+use hipc_ir::plan::KernelSpec;
 use hipc_templates::{HEADERS, check_geometry};
-use hipc_tests::kernel_cases::{CTX, small};
+use hipc_tests::kernel_cases::{CTX, small, states};
 use hipc_tests::launch_bench::{Case, Loaded};
 use hipfire_run::device::Driver;
 use hipfire_run::device::host::{HostLibrary, HostProcess, Order};
@@ -26,25 +25,6 @@ fn compile(wave: u32, specs: &[KernelSpec], emit: Emit) -> Vec<u8> {
     }
     let unit = UnitSource { name: "cases", source: &source, headers: HEADERS };
     Toolchain::from_env().compile(&unit, &target, emit, &CompileOptions::default()).unwrap_or_else(|e| panic!("{e}")).bytes
-}
-
-/// The steps that a kernel is tried at: for attention, around the edges of waves, blocks and splits.
-fn states(op: &FusedOp, tokens: u32) -> Vec<StepState> {
-    let ctx = CTX as i32;
-    let state = |pos, n, head_from| StepState { pos, n, head_from, generation: 0 };
-    match (op, tokens) {
-        // First, middle and last rows, whole pieces and parts of them.
-        (&FusedOp::Repack(Repack { rows, piece, .. }), _) => {
-            let (rows, piece) = (rows as i32, piece as i32);
-            vec![state(0, piece, 0), state(1, 1, 0), state(rows - piece, piece, 0), state(rows - 1, 1, 0)]
-        }
-        (FusedOp::Attend(_), 1) => [0, 1, 15, 16, 31, 32, 33, 47, 63, 64, ctx - 1].map(|pos| state(pos, 1, 0)).to_vec(),
-        (FusedOp::Attend(_), _) => {
-            [(0, 1), (0, 6), (29, 5), (31, 2), (60, 6), (ctx - 6, 6)].map(|(p, n)| state(p, n, n)).to_vec()
-        }
-        (_, 1) => vec![state(0, 1, 0), state(ctx - 1, 1, 0), state(7, 1, 1)],
-        (_, _) => vec![state(0, 6, 0), state(5, 5, 4), state(ctx - 1, 1, 0), state(10, 3, 3)],
-    }
 }
 
 /// Runs all; returns the launches compared and the results' bits, panics with everything that is wrong.

@@ -41,7 +41,7 @@ pub struct UnitSource<'a> {
     /// HIP source.
     pub source: &'a str,
     /// Headers: path relative to the include folder, contents.
-    pub headers: &'a [(&'static str, &'static str)],
+    pub headers: &'a [(&'a str, &'a str)],
 }
 
 /// What to make of a unit.

@@ -4,6 +4,7 @@ mod atomic;
 mod buffer;
 mod compare;
 mod cross;
+mod divide;
 mod float;
 mod lane;
 mod lds;

@@ -84,6 +84,8 @@ fn find(name: &str) -> Option<Function> {
         "v_max_f64" => f64_2(|a, b, _| float(a).max(float(b)).to_bits()),
         "v_min_f64" => f64_2(|a, b, _| float(a).min(float(b)).to_bits()),
         "v_fma_f64" => Some((vec![F64; 3], true, |a, b, c| float(a).mul_add(float(b), float(c)).to_bits())),
+        "v_fmac_f64" => Some((vec![F64; 3], true, |a, b, c| float(a).mul_add(float(b), float(c)).to_bits())),
+        "v_div_fixup_f64" => Some((vec![F64; 3], true, |q, d, n| super::divide::fixup(float(q), float(d), float(n)).to_bits())),
         "v_rcp_f64" => f64_1(|a, _, _| (1.0 / float(a)).to_bits()),
         "v_rsq_f64" => f64_1(|a, _, _| (1.0 / float(a).sqrt()).to_bits()),
         "v_sqrt_f64" => f64_1(|a, _, _| float(a).sqrt().to_bits()),
@@ -118,6 +120,9 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
     if name.starts_with("v_dot") {
         return dot(operation, context).map(Some);
     }
+    if let Some(run) = super::divide::build(operation, context)? {
+        return Ok(Some(run));
+    }
     if matches!(name, "v_mad_u64_u32" | "v_mad_i64_i32") {
         return multiply_add(operation, context).map(Some);
     }
@@ -129,7 +134,11 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
         return Err("clamp or scaling of a 64-bit operation".to_owned());
     }
     let target = destination(operation.operands.first(), if wide { 2 } else { 1 }, context)?;
-    let sources = operands(&operation.operands[1..], &kinds, context)?;
+    let mut from = operation.operands[1..].to_vec();
+    if name == "v_fmac_f64" {
+        from.push(operation.operands[0]);
+    }
+    let sources = operands(&from, &kinds, context)?;
     Ok(Some(Box::new(move |wave, _| {
         let exec = wave.exec();
         for lane in lanes(exec) {

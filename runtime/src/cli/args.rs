@@ -277,10 +277,12 @@ pub struct Tune {
 33, 127 to 129, where attention splits the context, and the last; inputs as large as 1e-4, 1 and 1e4, and zero; one token, a part of a \
 chunk, a whole one. What it writes is compared with the reference (in f64, rounded once), by these bounds: integer products NMSE 1e-10, \
 other f32 1e-7, copies exact; int8 scales 1e-6 or what f32 can hold, quants equal but at ties. What it must not write has to be as it \
-was, and a second run has to leave the same bits. Then whole decode steps are compared with the CPU's, and with themselves as a graph.\n\n\
+was, and a second run has to leave the same bits. Then whole steps, decode and prompt, are compared with the CPU's, with the model's \
+graph before fusion in f64, and with themselves as a graph of the device.\n\n\
 Launches are numbered from 0: those of the decode program, then those of the prompt program (hipc inspect has them). Exit code 1: \
 something is wrong; the last line says how to see it again.\n\nExamples:\n  hipfire-run verify plan.bin\n  \
-hipfire-run verify plan.bin --device hip:0 --report verified.md\n  hipfire-run verify plan.bin --launch 3 --position 128   one launch, \
+hipfire-run verify plan.bin --device hip:0 --report verified.md\n  \
+hipfire-run verify plan.bin --device emu:gfx1100        the machine code, executed on the CPU\n  hipfire-run verify plan.bin --launch 3 --position 128   one launch, \
 at one position\n  hipfire-run verify plan.bin --synthetic                 without the model file"
 )]
 pub struct Verify {

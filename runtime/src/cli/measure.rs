@@ -85,7 +85,14 @@ pub fn load(args: &Measure) -> Result<(Opened, About, Loaded), CliError> {
         }
     };
     let mut clock = Clock { screen: Screen::new(args.verbose), first: None, last: None };
-    let request = Request { device: args.device, exact: false, single_steps: false, trace: false, plain_launches: args.no_graph };
+    let request = Request {
+        device: args.device,
+        exact: false,
+        single_steps: false,
+        trace: false,
+        plain_launches: args.no_graph,
+        checked: false,
+    };
     let loaded = load_backend(bundle, weights, request, &mut clock);
     clock.screen.clear();
     let loaded = loaded?;

@@ -14,6 +14,7 @@ mod run;
 mod style;
 mod tune;
 mod verify;
+mod verify_report;
 
 pub use error::CliError;
 

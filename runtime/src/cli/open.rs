@@ -75,7 +75,7 @@ impl Opened {
         screen.detail("bundle", &about);
         let weights = Arc::new(self.bundle.weights(args.model.as_deref())?);
         let (trace, plain_launches) = (args.verbose > 1, args.no_graph);
-        let request = Request { device: args.device, exact: args.exact, single_steps, trace, plain_launches };
+        let request = Request { device: args.device, exact: args.exact, single_steps, trace, plain_launches, checked: false };
         let engine = load(&self.bundle, weights, request, &mut screen);
         screen.clear();
         Ok(engine?)

@@ -1,39 +1,20 @@
 //! `hipfire-run verify`.
 
 use super::args::Verify;
-use super::measure::table;
 use super::open::{Opened, Screen, progress_bar};
-use super::style::{BAD, GOOD, HEAD, paint};
+use super::verify_report::{About, command, json, markdown, on_screen, reproduce, steps};
 use super::{CliError, murmur, note};
 use crate::bundle::{Bundle, BundleError};
 use crate::device::cpu::CpuBackend;
+use crate::device::select::DeviceName;
 use crate::device::{Backend, DeviceError, WeightSource};
 use crate::load::{Request, load_backend};
 use crate::synthetic::Synthetic;
-use crate::verify::chain::chain;
-use crate::verify::{ChainRow, Options, Report, Row, launches, selected};
-use hipc_ir::bundle::Provenance;
-use hipc_ir::plan::ModelInfo;
-use serde::Serialize;
-use std::fmt::Write;
+use crate::verify::chain::{Steps, chain};
+use crate::verify::{Options, Report, launches, selected};
+use hipc_ir::fused::ProgramKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// What was verified, for whoever reads the report.
-#[derive(Debug, Serialize)]
-struct About {
-    bundle: String,
-    /// BLAKE3 of the bundle's table, which has the hashes of all that is in it.
-    bundle_hash: String,
-    model: ModelInfo,
-    context: u32,
-    /// `file`, `bundle` or `synthetic`.
-    weights: &'static str,
-    hipfire_run: &'static str,
-    provenance: Provenance,
-    seconds: f64,
-    command: String,
-}
 
 pub fn run(args: &Verify) -> Result<(), CliError> {
     let start = Instant::now();
@@ -41,7 +22,8 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
     let bundle = &opened.bundle;
     let (weights, from) = weights(bundle, args)?;
     let mut screen = Screen::new(args.verbose);
-    let request = Request { device: args.device, exact: false, single_steps: false, trace: false, plain_launches: false };
+    let request =
+        Request { device: args.device, exact: false, single_steps: false, trace: false, plain_launches: false, checked: true };
     let loaded = load_backend(bundle, weights.clone(), request, &mut screen);
     screen.clear();
     let mut backend = loaded?.backend;
@@ -75,10 +57,11 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
     } else if report.failure().is_some() {
         Some("a launch is wrong".into())
     } else {
-        whole(&mut *backend, &weights, &mut report, options.limit, &mut |what| bar.set_message(what.to_owned()))?
+        whole(&mut *backend, &opened, &weights, &mut report, &options, &mut |what| bar.set_message(what.to_owned()))?
     };
     bar.finish_and_clear();
     let manifest = bundle.manifest();
+    let emulated = matches!(args.device, DeviceName::Emu(_));
     let about = About {
         bundle: bundle.path().display().to_string(),
         bundle_hash: bundle.hash().to_string(),
@@ -86,6 +69,8 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
         context: manifest.ctx,
         weights: from,
         hipfire_run: env!("CARGO_PKG_VERSION"),
+        emulated,
+        decoder: emulated.then(|| hipc_emulator::disassembler_version().ok()).flatten(),
         provenance: manifest.provenance.clone(),
         seconds: start.elapsed().as_secs_f64(),
         command: command(args),
@@ -138,9 +123,10 @@ fn check_request(opened: &Opened, options: &Options, plan: &hipc_ir::plan::Plan)
 /// Compares whole steps; why not, if they aren't.
 fn whole(
     backend: &mut dyn Backend,
+    opened: &Opened,
     weights: &Arc<dyn WeightSource + Send>,
     report: &mut Report,
-    limit: Duration,
+    options: &Options,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Option<String>, CliError> {
     let mut cpu = match CpuBackend::new(backend.plan().clone(), weights.clone()) {
@@ -148,29 +134,13 @@ fn whole(
         Err(error @ DeviceError::OutOfMemory { .. }) => return Ok(Some(format!("cpu has too little memory ({error})"))),
         Err(error) => return Err(error.into()),
     };
-    report.chain = chain(backend, &mut cpu, report.seed, limit, tell)?;
-    Ok(report.chain.is_none().then(|| "the plan has no decode program".into()))
-}
-
-/// The command that does the same again.
-fn command(args: &Verify) -> String {
-    let mut command = format!("hipfire-run verify {} --device {} --seed {}", args.bundle.display(), args.device, args.seed);
-    if let Some(model) = &args.model {
-        let _ = write!(command, " --model {}", model.display());
+    let graph = Arc::new(opened.bundle.graph()?);
+    for kind in [ProgramKind::Decode, ProgramKind::Prompt] {
+        let graph = Some((graph.clone(), weights.clone()));
+        let asked = Steps { kind, seed: options.seed, limit: options.limit, graph };
+        report.chain.extend(chain(backend, &mut cpu, &asked, tell)?);
     }
-    if args.synthetic {
-        command.push_str(" --synthetic");
-    }
-    if let Some(rows) = args.rows {
-        let _ = write!(command, " --rows {rows}");
-    }
-    command
-}
-
-/// The command that shows a failure again.
-fn reproduce(row: &Row, args: &Verify) -> Option<String> {
-    let failure = row.failure.as_ref()?;
-    Some(format!("{} --launch {} --position {}", command(args), row.launch, failure.case.position))
+    Ok(report.chain.is_empty().then(|| "the plan has no programs".into()))
 }
 
 fn verdict(report: &Report, args: &Verify) -> Result<(), CliError> {
@@ -190,193 +160,12 @@ fn verdict(report: &Report, args: &Verify) -> Result<(), CliError> {
             reproduce(row, args).unwrap_or_default()
         )));
     }
-    match report.chain.as_ref().filter(|c| !c.passes()) {
+    match report.chain.iter().find(|c| !c.passes()) {
         None => Ok(()),
-        Some(chain) => Err(CliError::Check(format!("every launch is right by itself, but whole steps aren't: {}", steps(chain)))),
+        Some(chain) => Err(CliError::Check(format!(
+            "every launch is right by itself, but whole steps aren't: {}\nreproduce with: {}",
+            steps(chain),
+            command(args)
+        ))),
     }
-}
-
-/// What whole steps gave, in one line.
-fn steps(c: &ChainRow) -> String {
-    let same = |yes: bool| if yes { "identical bits" } else { "OTHER BITS" };
-    format!(
-        "logits after {} steps: noise {:.1e} against cpu, {:.1e} allowed ({:.1e} when cpu's embedding moves by a rounding), {} largest; the \
-         step again: {}; recorded{}: {}",
-        c.steps,
-        c.nmse,
-        c.bound,
-        c.sensitivity,
-        if c.same_choice { "the same" } else { "another" },
-        same(c.twice),
-        if c.graph { " as a graph" } else { "" },
-        same(c.replayed)
-    )
-}
-
-const HEADER: [&str; 12] = [
-    "launch",
-    "program",
-    "label",
-    "shape",
-    "layer",
-    "stands for",
-    "cases",
-    "rows",
-    "worst NMSE",
-    "of bound",
-    "scale error",
-    "ties",
-];
-
-fn cells(row: &Row) -> Vec<String> {
-    let of = |part: String, whole: String| if part == whole { part } else { format!("{part} of {whole}") };
-    let figure = |v: f64| if v == 0.0 { "0".to_owned() } else { format!("{v:.1e}") };
-    vec![
-        row.launch.to_string(),
-        row.program.to_owned(),
-        row.label.clone(),
-        row.shape.clone(),
-        row.layer.map_or_else(|| "-".to_owned(), |l| l.to_string()),
-        row.stands_for.to_string(),
-        of(row.cases.to_string(), row.planned.to_string()),
-        row.rows.map_or_else(|| "all".to_owned(), |(some, all)| format!("{some} of {all}")),
-        figure(row.nmse),
-        format!("{:.0} %", 100.0 * row.share),
-        if row.quants == 0 { "-".to_owned() } else { format!("{} ({:.0} %)", figure(row.scale), 100.0 * row.strain) },
-        row.ties.to_string(),
-    ]
-}
-
-fn heading(about: &About, report: &Report) -> String {
-    let weights = match about.weights {
-        "synthetic" => "random weights",
-        "bundle" => "weights from the bundle",
-        _ => "weights from the model file",
-    };
-    let m = &about.model;
-    format!(
-        "{} ({}, {} layers), context {}, {weights}\n{}, plan for {}\n",
-        m.name, m.arch, m.layers, about.context, report.device, report.target
-    )
-}
-
-/// One sentence.
-fn summary(report: &Report, seconds: f64) -> String {
-    let cases: usize = report.rows.iter().map(|r| r.cases).sum();
-    let wrong = report.rows.iter().filter(|r| r.failure.is_some()).count();
-    format!(
-        "{} of {} launches compared, {} of {} kernels, {cases} cases, {wrong} wrong, {seconds:.0} s",
-        report.rows.len(),
-        report.launches,
-        report.kernels_compared,
-        report.kernels
-    )
-}
-
-fn on_screen(about: &About, report: &Report) -> String {
-    let mut out = heading(about, report);
-    out.push('\n');
-    let plain = table(
-        &[&HEADER[..], &["result"]].concat(),
-        4,
-        report.rows.iter().map(|row| {
-            let mut cells = cells(row);
-            cells.push(if row.failure.is_some() { "WRONG".into() } else { "pass".into() });
-            cells
-        }),
-    );
-    // Coloured behind the layout, so that it doesn't count.
-    for (i, line) in plain.lines().enumerate() {
-        let painted = match (i, line.strip_suffix("WRONG"), line.strip_suffix("pass")) {
-            (0, ..) => paint(HEAD, line),
-            (_, Some(rest), _) => format!("{rest}{}", paint(BAD, "WRONG")),
-            (_, _, Some(rest)) => format!("{rest}{}", paint(GOOD, "pass")),
-            _ => line.to_owned(),
-        };
-        let _ = writeln!(out, "{painted}");
-    }
-    out.push('\n');
-    if let Some(chain) = &report.chain {
-        let _ = writeln!(out, "{} {}", if chain.passes() { paint(GOOD, "pass") } else { paint(BAD, "WRONG") }, steps(chain));
-    }
-    let _ = writeln!(out, "{}", summary(report, about.seconds));
-    let _ = writeln!(out, "not shown:");
-    for line in report.not_shown(about.weights == "synthetic") {
-        let _ = writeln!(out, "  {line}");
-    }
-    out
-}
-
-fn json(about: &About, report: &Report, args: &Verify) -> Result<String, CliError> {
-    #[derive(Serialize)]
-    struct All<'a> {
-        #[serde(flatten)]
-        about: &'a About,
-        #[serde(flatten)]
-        report: &'a Report,
-        passes: bool,
-        reproduce: Option<String>,
-        not_shown: Vec<String>,
-    }
-    let reproduce = report.failure().and_then(|(row, _)| reproduce(row, args));
-    let not_shown = report.not_shown(about.weights == "synthetic");
-    let all = All { about, report, passes: report.passes(), reproduce, not_shown };
-    let text = serde_json::to_string_pretty(&all).map_err(|e| CliError::Internal(e.to_string()))?;
-    Ok(format!("{text}\n"))
-}
-
-fn markdown(about: &About, report: &Report, args: &Verify) -> String {
-    let mut out = String::from("# Verification\n\n");
-    let verdict = if report.passes() { "**Passed.**" } else { "**Failed.**" };
-    let _ = writeln!(out, "{verdict} {}.\n", summary(report, about.seconds));
-    if let Some((row, failure)) = report.failure() {
-        let _ = writeln!(out, "Launch {} ({} {}): {}. Reproduce with\n", row.launch, row.program, row.label, failure.what);
-        let _ = writeln!(out, "    {}\n", reproduce(row, args).unwrap_or_default());
-    }
-    let p = &about.provenance;
-    let compiler = p.compilers.iter().find(|(arch, _)| *arch == report.target).map_or("unknown", |(_, with)| with);
-    let weights = match about.weights {
-        "synthetic" => "random".to_owned(),
-        from => format!("those of the {from}"),
-    };
-    let m = &about.model;
-    for (what, text) in [
-        ("Device", report.device.clone()),
-        ("Target", report.target.clone()),
-        ("Model", format!("{} ({}, {} layers), context {}", m.name, m.arch, m.layers, about.context)),
-        ("Weights", weights),
-        ("Bundle", format!("`{}`, BLAKE3 of its table `{}`", about.bundle, about.bundle_hash)),
-        ("Model file", format!("`{}`, BLAKE3 of its header `{}`", p.model_path, p.model_header)),
-        ("Kernel templates", format!("BLAKE3 `{}`", p.templates)),
-        ("Compiler", format!("hipc {}; {compiler}; {}", p.hipc, p.flags.join(" "))),
-        ("hipfire-run", about.hipfire_run.to_owned()),
-        ("Command", format!("`{}`", about.command)),
-    ] {
-        let _ = writeln!(out, "- {what}: {text}");
-    }
-    let _ = writeln!(
-        out,
-        "\n## Launches\n\nEach by itself, on inputs at random, against the reference on the same inputs; every case ran twice.\n"
-    );
-    let _ = writeln!(out, "| {} | result |\n|{}", HEADER.join(" | "), "---|".repeat(HEADER.len() + 1));
-    for row in &report.rows {
-        let _ = writeln!(out, "| {} | {} |", cells(row).join(" | "), if row.failure.is_some() { "**wrong**" } else { "pass" });
-    }
-    if let Some(chain) = &report.chain {
-        let _ = writeln!(out, "\n## Whole steps\n\n{} {}.", if chain.passes() { "Pass:" } else { "**Wrong:**" }, steps(chain));
-    }
-    let _ = writeln!(out, "\n## What was shown\n");
-    for line in [
-        "Integer products lie within NMSE 1e-10 of the reference, other f32 within 1e-7, copies are exact.",
-        "int8 scales lie within 1e-6, or within what f32 can hold of their block's largest value; quants differ only at ties, by one.",
-        "Nothing was written beside results, counters are zero again, weights on the device are those given, and the same inputs give \
-         the same bits.",
-    ] {
-        let _ = writeln!(out, "- {line}");
-    }
-    let _ = writeln!(out, "\n## What was not\n");
-    for line in report.not_shown(about.weights == "synthetic") {
-        let _ = writeln!(out, "- {line}");
-    }
-    out
 }

@@ -5,13 +5,13 @@ use super::host::memory;
 use super::{DeviceError, DevicePtr, Driver, KernelLaunch};
 use hipc_emulator::{Arch, Dispatch, EmulatorError, Memory, Module, Options, Report, Unmapped};
 
-/// Instructions of a wave: a launch of the largest kernel stays far below.
+/// Instructions of a wave, unless told otherwise: a launch of the largest kernel stays far below.
 const BUDGET: u64 = 1 << 32;
 
 /// Executes code objects of one architecture. A launch is over when it returns.
-#[derive(Default)]
 pub struct Emulator {
-    arch: Option<&'static Arch>,
+    budget: u64,
+    arch: &'static Arch,
     memory: Memory,
     modules: Vec<Module>,
     /// By handle: whose it is, and its name.
@@ -29,7 +29,13 @@ impl std::fmt::Debug for Emulator {
 impl Emulator {
     /// A GPU without memory in use.
     pub fn new(arch: &'static Arch) -> Self {
-        Self { arch: Some(arch), ..Self::default() }
+        let (memory, done) = (Memory::new(), Report::default());
+        Self { arch, budget: BUDGET, memory, modules: Vec::new(), kernels: Vec::new(), allocated: 0, done }
+    }
+
+    /// With at most so many instructions per wave; more are a fault.
+    pub fn with_budget(self, budget: u64) -> Self {
+        Self { budget, ..self }
     }
 
     /// What all launches so far executed.
@@ -56,7 +62,7 @@ impl Driver for Emulator {
         format!("emu:{} (emulated)", self.arch())
     }
     fn arch(&self) -> &str {
-        self.arch.map_or("", |a| a.name)
+        self.arch.name
     }
     fn memory(&self) -> Result<(u64, u64), DeviceError> {
         memory()
@@ -103,7 +109,7 @@ impl Driver for Emulator {
             dynamic_lds: 0,
             kernarg: launch.kernargs,
         };
-        let options = Options { budget: BUDGET, ..Options::default() };
+        let options = Options { budget: self.budget, ..Options::default() };
         let report = self.modules[*module].run(&dispatch, &self.memory, &options).map_err(|e| self.fault(e))?;
         self.done.instructions += report.instructions;
         self.done.lane_instructions += report.lane_instructions;

@@ -1,16 +1,26 @@
-//! Whole decode steps: a device against `cpu`, and against itself.
+//! Whole steps of a program: a device against `cpu`, against the unfused graph, and against itself.
+//!
+//! A decode program is fed six tokens one by one, a prompt program the same six at once.
 //!
 //! Two right devices don't give the same logits: where a value lies at a tie of its int8 rounding, they differ by one quant, and what
 //! follows amplifies it. How far that goes depends on the model, so it is measured: `cpu` runs the same steps with the embedding's values
 //! moved by one rounding of f32, some times, and the device's logits may be three times as far from `cpu`'s as the farthest of these, plus
 //! 3e-6 (NMSE). The same step twice, and as the device's graph, must give identical bits.
+//!
+//! Fused against unfused: the model's graph as it was before any rule rewrote it, in f64 with an f64 cache and without int8
+//! ([`hipc_reference::ExactState`]), on the same tokens. int8 activations cost up to 5e-3 of the logits in the models that we have
+//! figures of, and a rule that is wrong (a gain that is applied twice, a bias before its scalar) costs all of them.
 
 use super::bytes::Bytes;
 use super::inputs::Random;
-use super::report::ChainRow;
-use crate::device::{Backend, DeviceError};
+use super::kind;
+use super::report::{ChainRow, Unfused};
+use crate::device::{Backend, DeviceError, WeightSource};
 use hipc_ir::fused::{FusedOp, ProgramKind, Role, Shape};
+use hipc_ir::graph::{Graph, Weight};
 use hipc_ir::plan::{Plan, Program, SamplingState, StepState};
+use hipc_reference::{ExactState, WeightAccess};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Tokens of the sequence.
@@ -20,24 +30,39 @@ const MOVED: u64 = 4;
 /// Noise that needs no reason.
 const FLOOR: f64 = 3e-6;
 
-/// Runs the steps on both; `None` if the plan has no decode program. Where `limit` has passed, `cpu` moves its embedding no further time.
+/// Most noise against the unfused graph, where activations are int8 and where all of them are floats (the cache is f16).
+const UNFUSED: [f64; 2] = [2e-2, 1e-5];
+
+/// What is compared.
+pub struct Steps {
+    /// Which program.
+    pub kind: ProgramKind,
+    /// Of the tokens.
+    pub seed: u64,
+    /// Where this has passed, `cpu` moves its embedding no further time.
+    pub limit: Duration,
+    /// The unfused graph with its weights, if it is compared with.
+    pub graph: Option<(Arc<Graph>, Arc<dyn WeightSource + Send>)>,
+}
+
+/// Runs the steps on both; `None` if the plan has no such program.
 ///
 /// # Errors
 /// The devices'.
 pub fn chain(
     device: &mut dyn Backend,
     cpu: &mut dyn Backend,
-    seed: u64,
-    limit: Duration,
+    asked: &Steps,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Option<ChainRow>, DeviceError> {
     let start = Instant::now();
     let plan = device.plan().clone();
-    let Some(number) = plan.programs.iter().position(|p| p.kind == ProgramKind::Decode) else { return Ok(None) };
-    let steps = STEPS.min(plan.ctx);
-    let mut random = Random::fork(seed, 0xc4a1);
-    let run = Run { number, tokens: (0..steps).map(|_| random.below(plan.model.vocab)).collect() };
-    tell("decode steps on the device");
+    let Some(number) = plan.programs.iter().position(|p| p.kind == asked.kind) else { return Ok(None) };
+    let at_once = plan.programs[number].tokens.clamp(1, STEPS.min(plan.ctx));
+    let count = if at_once > 1 { at_once } else { STEPS.min(plan.ctx) };
+    let mut random = Random::fork(asked.seed, 0xc4a1);
+    let run = Run { number, at_once: at_once as usize, tokens: (0..count).map(|_| random.below(plan.model.vocab)).collect() };
+    tell(&format!("{} steps on the device", kind(asked.kind)));
     run.prepare(device, &plan)?;
     let (logits, ids) = run.all(device, &mut |backend, launches| backend.run(number, launches))?;
     let twice = run.last(device, &mut |backend, launches| backend.run(number, launches))? == (logits.clone(), ids.clone());
@@ -47,19 +72,27 @@ pub fn chain(
     run.prepare(cpu, &plan)?;
     let (reference, _) = run.all(cpu, &mut |backend, launches| backend.run(number, launches))?;
     let mut sensitivity = 0f64;
-    for i in (0..MOVED).filter(|i| *i == 0 || start.elapsed() < limit) {
+    for i in (0..MOVED).filter(|i| *i == 0 || start.elapsed() < asked.limit) {
         tell("and with a moved embedding");
-        let mut random = Random::fork(seed, 0x3071 + i);
+        let mut random = Random::fork(asked.seed, 0x3071 + i);
         let (moved, _) = run.all(cpu, &mut |backend, launches| run_moved(backend, number, launches, &mut random))?;
         sensitivity = sensitivity.max(nmse(&moved, &reference));
     }
-    let (a, b) = (largest(&logits), largest(&reference));
+    let unfused = match &asked.graph {
+        Some((graph, weights)) => {
+            tell("the unfused graph");
+            Some(unfused(graph, weights, &run.tokens, plan.ctx, &logits)?)
+        }
+        None => None,
+    };
     let row = ChainRow {
-        steps,
+        program: kind(asked.kind),
+        steps: count,
         nmse: nmse(&logits, &reference),
         sensitivity,
         bound: FLOOR + 3.0 * sensitivity,
-        same_choice: a == b,
+        same_choice: largest(&logits) == largest(&reference),
+        unfused,
         twice,
         graph: recording.is_graph(),
         replayed,
@@ -67,10 +100,38 @@ pub fn chain(
     Ok(Some(row))
 }
 
+/// Weights by the trait that the exact evaluator reads them through.
+struct Access(Arc<dyn WeightSource + Send>);
+
+impl WeightAccess for Access {
+    fn weight(&self, weight: Weight) -> &[u8] {
+        self.0.weight(weight)
+    }
+}
+
+fn unfused(
+    graph: &Arc<Graph>,
+    weights: &Arc<dyn WeightSource + Send>,
+    tokens: &[u32],
+    ctx: u32,
+    logits: &[u8],
+) -> Result<Unfused, DeviceError> {
+    let internal = |e: hipc_reference::EvalError| DeviceError::Internal(e.to_string());
+    let access = Arc::new(Access(weights.clone()));
+    let mut exact = ExactState::new(graph.clone(), ctx as usize, access).map_err(internal)?;
+    let row = exact.step(tokens, tokens.len() - 1).map_err(internal)?;
+    let row: Vec<u8> = row.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
+    let quantized = graph.weights.values().any(|w| w.dtype.is_quantized());
+    let bound = UNFUSED[usize::from(!quantized)];
+    Ok(Unfused { nmse: nmse(logits, &row), bound, same_choice: largest(logits) == largest(&row) })
+}
+
 type Enqueue<'a> = &'a mut dyn FnMut(&mut dyn Backend, std::ops::Range<usize>) -> Result<(), DeviceError>;
 
 struct Run {
     number: usize,
+    /// Tokens of a step.
+    at_once: usize,
     tokens: Vec<u32>,
 }
 
@@ -95,14 +156,16 @@ impl Run {
     fn step(&self, backend: &mut dyn Backend, at: usize, enqueue: Enqueue<'_>) -> Result<(), DeviceError> {
         let plan = backend.plan();
         let (state, tokens, launches) = (plan.state, plan.tokens, self.program(plan).launches.len());
-        backend.write(tokens, 4 * at as u64, &self.tokens[at].to_le_bytes())?;
-        backend.write(state, 0, &StepState { pos: at as i32, n: 1, head_from: 0, generation: 0 }.to_bytes())?;
+        let fed: Vec<u8> = self.tokens[at..at + self.at_once].iter().flat_map(|t| t.to_le_bytes()).collect();
+        let n = self.at_once as i32;
+        backend.write(tokens, 4 * at as u64, &fed)?;
+        backend.write(state, 0, &StepState { pos: at as i32, n, head_from: n - 1, generation: 0 }.to_bytes())?;
         enqueue(backend, 0..launches)
     }
 
     /// All steps; the logits and the choice of the last.
     fn all(&self, backend: &mut dyn Backend, enqueue: Enqueue<'_>) -> Result<(Bytes, Bytes), DeviceError> {
-        (0..self.tokens.len()).try_for_each(|at| self.step(backend, at, enqueue))?;
+        (0..self.tokens.len()).step_by(self.at_once).try_for_each(|at| self.step(backend, at, enqueue))?;
         self.results(backend)
     }
 
@@ -113,22 +176,20 @@ impl Run {
         let len = backend.plan().buffers[logits].bytes as usize;
         // So that nothing is found that was there before.
         backend.write(logits, 0, &Bytes::filled(super::inputs::UNTOUCHED, len))?;
-        self.step(backend, self.tokens.len() - 1, enqueue)?;
+        self.step(backend, self.tokens.len() - self.at_once, enqueue)?;
         self.results(backend)
     }
 
     fn results(&self, backend: &mut dyn Backend) -> Result<(Bytes, Bytes), DeviceError> {
         let program = self.program(backend.plan());
         let (logits, ids) = (program.logits, program.ids);
-        let mut read = |buffer, len| {
+        let (row, last) = (4 * backend.plan().model.vocab as usize, self.at_once as u64 - 1);
+        let mut read = |buffer, len: usize| {
             let mut bytes = Bytes::filled(0, len);
-            backend.read(buffer, 0, &mut bytes).map(|()| bytes)
+            backend.read(buffer, last * len as u64, &mut bytes).map(|()| bytes)
         };
         let ids = read(ids, 4)?;
-        let vocab = backend.plan().model.vocab as usize;
-        let mut bytes = Bytes::filled(0, 4 * vocab);
-        backend.read(logits, 0, &mut bytes)?;
-        Ok((bytes, ids))
+        Ok((read(logits, row)?, ids))
     }
 }
 

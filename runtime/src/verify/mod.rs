@@ -2,8 +2,8 @@
 //!
 //! Every launch gets valid inputs of its own (see [`inputs`]), at the edges of what it can be asked for (see [`cases`]), is run by
 //! itself, and all that it wrote is compared with the reference on the same inputs, by the bounds of [`hipc_reference::launch::check`].
-//! What it must not write has to be as it was; a second run has to leave the same bits. Last, whole decode steps are compared with the
-//! device `cpu`, see [`chain`].
+//! What it must not write has to be as it was; a second run has to leave the same bits. Last, whole steps are compared with the
+//! device `cpu` and with the unfused graph, see [`chain`].
 
 pub mod bytes;
 pub mod cases;
@@ -14,7 +14,7 @@ pub mod report;
 mod subset;
 
 pub use cases::Case;
-pub use report::{ChainRow, Failure, Report, Row};
+pub use report::{ChainRow, Failure, Report, Row, Unfused};
 
 use crate::device::{Backend, DeviceError, WeightSource};
 use hipc_ir::fused::{FusedOp, ProgramKind};
@@ -152,7 +152,11 @@ fn one(
         if row.cases > 0 && Instant::now() >= until {
             break;
         }
-        let wrong = bench.run(backend, case, &mut row)?;
+        let wrong = match bench.run(backend, case, &mut row) {
+            // A device that checks found something: that is a result, too.
+            Err(DeviceError::Fault { what, .. }) => Some(what),
+            other => other?,
+        };
         row.cases += 1;
         if let Some(what) = wrong {
             row.failure = Some(Failure { case, what });

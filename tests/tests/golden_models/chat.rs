@@ -1,50 +1,19 @@
 //! The chat model of the repository answers word for word, through its own chat template.
 
 use hipc_ir::dtype::KvType;
+use hipc_tests::parity::chat::{ask, questions};
 use hipc_tests::parity::device::{compile, exact};
 use hipc_tests::shared::{demo_model, shared};
 use hipfire_run::conversation::{Conversation, Limits};
 use hipfire_run::device::host::Order;
 use hipfire_run::engine::{Engine, PlanEngine};
-use hipfire_run::generate::{Chooser, Ended};
+use hipfire_run::generate::Chooser;
 use hipfire_run::text::{ChatTemplate, SamplerParams, Tokenizer};
 use serde_json::Value;
 use std::sync::atomic::AtomicBool;
 
 /// Longer than any question with its answer.
 const CTX: u32 = 128;
-
-/// Questions, with the answers that llama.cpp gives greedily for Q4_K_M, Q8_0 and F16 alike.
-fn questions() -> Vec<(String, String)> {
-    let all: Value = serde_json::from_str(include_str!("../../data/chat_questions.json")).unwrap();
-    let text = |q: &Value, key: &str| q[key].as_str().unwrap().to_owned();
-    all.as_array().unwrap().iter().map(|q| (text(q, "question"), text(q, "answer"))).collect()
-}
-
-fn ask(device: &str, engine: &mut dyn Engine, questions: &[(String, String)]) {
-    let data = hipc_models::load(demo_model()).unwrap().tokenizer.unwrap();
-    let (tokenizer, template) = (Tokenizer::new(&data).unwrap(), ChatTemplate::of(&data).unwrap().unwrap());
-    let mut conversation = Conversation::new(template, None);
-    let mut wrong = Vec::new();
-    for (question, answer) in questions {
-        conversation.forget();
-        let mut chooser = Chooser::new(SamplerParams::greedy()).unwrap();
-        let limits = Limits { max_tokens: 64, stop: &[], interrupted: &AtomicBool::new(false) };
-        let (mut pieces, mut text) = (0, String::new());
-        let mut emit = |piece: &str| {
-            text.push_str(piece);
-            pieces += usize::from(!piece.is_empty());
-            Ok(())
-        };
-        let summary = conversation.ask(question, engine, &tokenizer, &mut chooser, limits, &mut emit).unwrap();
-        assert!(pieces > 1, "the answer came as one piece");
-        if &text != answer || summary.ended != Ended::EndOfTurn {
-            wrong.push(format!("{question}\n  {text} ({:?})\n  expected: {answer}", summary.ended));
-        }
-    }
-    println!("{device}: {} of {} questions answered word for word", questions.len() - wrong.len(), questions.len());
-    assert!(wrong.is_empty(), "{device}:\n{}", wrong.join("\n"));
-}
 
 #[test]
 fn the_questions_are_those_of_the_reference_data() {

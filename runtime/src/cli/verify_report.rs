@@ -1,0 +1,248 @@
+//! What `hipfire-run verify` says: a table, JSON, a report in Markdown, and the command that shows a failure again.
+
+use super::CliError;
+use super::args::Verify;
+use super::measure::table;
+use super::style::{BAD, GOOD, HEAD, paint};
+use crate::verify::{ChainRow, Report, Row};
+use hipc_ir::bundle::Provenance;
+use hipc_ir::plan::ModelInfo;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// What was verified, for whoever reads the report.
+#[derive(Debug, Serialize)]
+pub(super) struct About {
+    pub(super) bundle: String,
+    /// BLAKE3 of the bundle's table, which has the hashes of all that is in it.
+    pub(super) bundle_hash: String,
+    pub(super) model: ModelInfo,
+    pub(super) context: u32,
+    /// `file`, `bundle` or `synthetic`.
+    pub(super) weights: &'static str,
+    pub(super) hipfire_run: &'static str,
+    /// Whether the machine code was interpreted.
+    pub(super) emulated: bool,
+    /// The library that decoded it, then.
+    pub(super) decoder: Option<&'static str>,
+    pub(super) provenance: Provenance,
+    pub(super) seconds: f64,
+    pub(super) command: String,
+}
+
+/// The command that does the same again.
+pub(super) fn command(args: &Verify) -> String {
+    let mut command = format!("hipfire-run verify {} --device {} --seed {}", args.bundle.display(), args.device, args.seed);
+    if let Some(model) = &args.model {
+        let _ = write!(command, " --model {}", model.display());
+    }
+    if args.synthetic {
+        command.push_str(" --synthetic");
+    }
+    if let Some(rows) = args.rows {
+        let _ = write!(command, " --rows {rows}");
+    }
+    command
+}
+
+/// The command that shows a failure again.
+pub(super) fn reproduce(row: &Row, args: &Verify) -> Option<String> {
+    let failure = row.failure.as_ref()?;
+    Some(format!("{} --launch {} --position {}", command(args), row.launch, failure.case.position))
+}
+
+/// What whole steps gave, in one line.
+pub(super) fn steps(c: &ChainRow) -> String {
+    let same = |yes: bool| if yes { "identical bits" } else { "OTHER BITS" };
+    let unfused = c.unfused.as_ref().map_or(String::new(), |u| {
+        let same = if u.same_choice { "the same" } else { "another" };
+        format!("noise {:.1e} against the unfused graph in f64, {:.1e} allowed, {same} largest; ", u.nmse, u.bound)
+    });
+    format!(
+        "{}: logits after {} tokens: noise {:.1e} against cpu, {:.1e} allowed ({:.1e} when cpu's embedding moves by a rounding), {} \
+         largest; {unfused}the step again: {}; recorded{}: {}",
+        c.program,
+        c.steps,
+        c.nmse,
+        c.bound,
+        c.sensitivity,
+        if c.same_choice { "the same" } else { "another" },
+        same(c.twice),
+        if c.graph { " as a graph" } else { "" },
+        same(c.replayed)
+    )
+}
+
+const HEADER: [&str; 12] = [
+    "launch",
+    "program",
+    "label",
+    "shape",
+    "layer",
+    "stands for",
+    "cases",
+    "rows",
+    "worst NMSE",
+    "of bound",
+    "scale error",
+    "ties",
+];
+
+fn cells(row: &Row) -> Vec<String> {
+    let of = |part: String, whole: String| if part == whole { part } else { format!("{part} of {whole}") };
+    let figure = |v: f64| if v == 0.0 { "0".to_owned() } else { format!("{v:.1e}") };
+    vec![
+        row.launch.to_string(),
+        row.program.to_owned(),
+        row.label.clone(),
+        row.shape.clone(),
+        row.layer.map_or_else(|| "-".to_owned(), |l| l.to_string()),
+        row.stands_for.to_string(),
+        of(row.cases.to_string(), row.planned.to_string()),
+        row.rows.map_or_else(|| "all".to_owned(), |(some, all)| format!("{some} of {all}")),
+        figure(row.nmse),
+        format!("{:.0} %", 100.0 * row.share),
+        if row.quants == 0 { "-".to_owned() } else { format!("{} ({:.0} %)", figure(row.scale), 100.0 * row.strain) },
+        row.ties.to_string(),
+    ]
+}
+
+fn heading(about: &About, report: &Report) -> String {
+    let weights = match about.weights {
+        "synthetic" => "random weights",
+        "bundle" => "weights from the bundle",
+        _ => "weights from the model file",
+    };
+    let m = &about.model;
+    format!(
+        "{} ({}, {} layers), context {}, {weights}\n{}, plan for {}\n",
+        m.name, m.arch, m.layers, about.context, report.device, report.target
+    )
+}
+
+fn not_shown(about: &About, report: &Report) -> Vec<String> {
+    report.not_shown(about.weights == "synthetic", about.emulated)
+}
+
+/// One sentence.
+fn summary(report: &Report, seconds: f64) -> String {
+    let cases: usize = report.rows.iter().map(|r| r.cases).sum();
+    let wrong = report.rows.iter().filter(|r| r.failure.is_some()).count();
+    format!(
+        "{} of {} launches compared, {} of {} kernels, {cases} cases, {wrong} wrong, {seconds:.0} s",
+        report.rows.len(),
+        report.launches,
+        report.kernels_compared,
+        report.kernels
+    )
+}
+
+pub(super) fn on_screen(about: &About, report: &Report) -> String {
+    let mut out = heading(about, report);
+    out.push('\n');
+    let plain = table(
+        &[&HEADER[..], &["result"]].concat(),
+        4,
+        report.rows.iter().map(|row| {
+            let mut cells = cells(row);
+            cells.push(if row.failure.is_some() { "WRONG".into() } else { "pass".into() });
+            cells
+        }),
+    );
+    // Coloured behind the layout, so that it doesn't count.
+    for (i, line) in plain.lines().enumerate() {
+        let painted = match (i, line.strip_suffix("WRONG"), line.strip_suffix("pass")) {
+            (0, ..) => paint(HEAD, line),
+            (_, Some(rest), _) => format!("{rest}{}", paint(BAD, "WRONG")),
+            (_, _, Some(rest)) => format!("{rest}{}", paint(GOOD, "pass")),
+            _ => line.to_owned(),
+        };
+        let _ = writeln!(out, "{painted}");
+    }
+    out.push('\n');
+    for chain in &report.chain {
+        let _ = writeln!(out, "{} {}", if chain.passes() { paint(GOOD, "pass") } else { paint(BAD, "WRONG") }, steps(chain));
+    }
+    let _ = writeln!(out, "{}", summary(report, about.seconds));
+    let _ = writeln!(out, "not shown:");
+    for line in not_shown(about, report) {
+        let _ = writeln!(out, "  {line}");
+    }
+    out
+}
+
+pub(super) fn json(about: &About, report: &Report, args: &Verify) -> Result<String, CliError> {
+    #[derive(Serialize)]
+    struct All<'a> {
+        #[serde(flatten)]
+        about: &'a About,
+        #[serde(flatten)]
+        report: &'a Report,
+        passes: bool,
+        reproduce: Option<String>,
+        not_shown: Vec<String>,
+    }
+    let reproduce = report.failure().and_then(|(row, _)| reproduce(row, args));
+    let all = All { about, report, passes: report.passes(), reproduce, not_shown: not_shown(about, report) };
+    let text = serde_json::to_string_pretty(&all).map_err(|e| CliError::Internal(e.to_string()))?;
+    Ok(format!("{text}\n"))
+}
+
+pub(super) fn markdown(about: &About, report: &Report, args: &Verify) -> String {
+    let mut out = String::from("# Verification\n\n");
+    let verdict = if report.passes() { "**Passed.**" } else { "**Failed.**" };
+    let _ = writeln!(out, "{verdict} {}.\n", summary(report, about.seconds));
+    if let Some((row, failure)) = report.failure() {
+        let _ = writeln!(out, "Launch {} ({} {}): {}. Reproduce with\n", row.launch, row.program, row.label, failure.what);
+        let _ = writeln!(out, "    {}\n", reproduce(row, args).unwrap_or_default());
+    }
+    let p = &about.provenance;
+    let compiler = p.compilers.iter().find(|(arch, _)| *arch == report.target).map_or("unknown", |(_, with)| with);
+    let weights = match about.weights {
+        "synthetic" => "random".to_owned(),
+        from => format!("those of the {from}"),
+    };
+    let m = &about.model;
+    for (what, text) in [
+        ("Device", about.decoder.map_or(report.device.clone(), |d| format!("{}, instructions decoded by {d}", report.device))),
+        ("Target", report.target.clone()),
+        ("Model", format!("{} ({}, {} layers), context {}", m.name, m.arch, m.layers, about.context)),
+        ("Weights", weights),
+        ("Bundle", format!("`{}`, BLAKE3 of its table `{}`", about.bundle, about.bundle_hash)),
+        ("Model file", format!("`{}`, BLAKE3 of its header `{}`", p.model_path, p.model_header)),
+        ("Kernel templates", format!("BLAKE3 `{}`", p.templates)),
+        ("Compiler", format!("hipc {}; {compiler}; {}", p.hipc, p.flags.join(" "))),
+        ("hipfire-run", about.hipfire_run.to_owned()),
+        ("Command", format!("`{}`", about.command)),
+    ] {
+        let _ = writeln!(out, "- {what}: {text}");
+    }
+    let _ = writeln!(
+        out,
+        "\n## Launches\n\nEach by itself, on inputs at random, against the reference on the same inputs; every case ran twice.\n"
+    );
+    let _ = writeln!(out, "| {} | result |\n|{}", HEADER.join(" | "), "---|".repeat(HEADER.len() + 1));
+    for row in &report.rows {
+        let _ = writeln!(out, "| {} | {} |", cells(row).join(" | "), if row.failure.is_some() { "**wrong**" } else { "pass" });
+    }
+    if !report.chain.is_empty() {
+        let _ = writeln!(out, "\n## Whole steps\n");
+    }
+    for chain in &report.chain {
+        let _ = writeln!(out, "- {} {}.", if chain.passes() { "Pass:" } else { "**Wrong:**" }, steps(chain));
+    }
+    let _ = writeln!(out, "\n## What was shown\n");
+    for line in [
+        "Integer products lie within NMSE 1e-10 of the reference, other f32 within 1e-7, copies are exact.",
+        "int8 scales lie within 1e-6, or within what f32 can hold of their block's largest value; quants differ only at ties, by one.",
+        "Nothing was written beside results, counters are zero again, weights on the device are those given, and the same inputs give \
+         the same bits.",
+    ] {
+        let _ = writeln!(out, "- {line}");
+    }
+    let _ = writeln!(out, "\n## What was not\n");
+    for line in not_shown(about, report) {
+        let _ = writeln!(out, "- {line}");
+    }
+    out
+}

@@ -1,0 +1,220 @@
+//! Machine code on the emulator: kernels of the case table, and small whole models with weights at random.
+
+use crate::file_weights::FileWeights;
+use crate::gguf_writer::{Mix, Shape, model};
+use crate::kernel_cases::{CTX, states};
+use crate::launch_bench::{Case, Loaded};
+use hipc::emit::emit_unit;
+use hipc::pipeline::{Options, plan};
+use hipc::target::Target;
+use hipc::toolchain::{Backend, CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
+use hipc_ir::PrimaryMap;
+use hipc_ir::fused::ProgramKind;
+use hipc_ir::graph::Graph;
+use hipc_ir::plan::{KernelSpec, Plan, StepState};
+use hipc_models::Model;
+use hipfire_run::device::cpu::CpuBackend;
+use hipfire_run::device::emu::Emulator;
+use hipfire_run::device::{DeviceError, Driver, DriverBackend, Placement, WeightSource};
+use hipfire_run::synthetic::Synthetic;
+use hipfire_run::verify::chain::{Steps, chain};
+use hipfire_run::verify::{self, ChainRow, Row};
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+/// Instructions of a wave: many times what the largest kernel of the table takes.
+const BUDGET: u64 = 2_000_000;
+
+static TOOLCHAIN: LazyLock<Toolchain> = LazyLock::new(Toolchain::from_env);
+
+/// Whether this build has a back end and this machine what it needs; a line that says so if not.
+pub fn has(backend: Backend) -> bool {
+    let found = TOOLCHAIN.compiler(backend);
+    if let Err(error) = &found {
+        println!("skipped: {error}");
+    }
+    found.is_ok()
+}
+
+/// Compiles kernels for an AMD target into one code object.
+///
+/// # Errors
+/// The compiler's.
+pub fn compile(
+    target: &Target,
+    specs: &[KernelSpec],
+    headers: &[(&str, &str)],
+    backend: Backend,
+) -> Result<Vec<u8>, ToolchainError> {
+    let source = emit_unit("cases", target, &specs.iter().cloned().collect::<PrimaryMap<_, _>>());
+    let unit = UnitSource { name: "cases", source: &source, headers };
+    Ok(TOOLCHAIN.compile(&unit, target, Emit::CodeObject, &CompileOptions { backend, ..CompileOptions::default() })?.bytes)
+}
+
+/// What all launches of a kernel left behind, or how they went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Right, with these bytes in all operands, launch by launch.
+    Right(Vec<Vec<Vec<u8>>>),
+    /// Results that the reference doesn't have, or that lie elsewhere.
+    Wrong(String),
+    /// The emulator stopped it.
+    Fault(String),
+}
+
+/// A kernel with operands at random, tried at the edges of what it can be asked for.
+pub struct Trial {
+    case: Case,
+    states: Vec<StepState>,
+}
+
+impl Trial {
+    /// Operands by this seed, in a program of up to `tokens` tokens.
+    pub fn new(spec: &KernelSpec, tokens: u32, seed: u64) -> Self {
+        Self { case: Case::random(spec, tokens, CTX, seed), states: states(&spec.op, tokens) }
+    }
+
+    /// The same with other operands.
+    pub fn again(&self, seed: u64) -> Self {
+        Self::new(&self.case.spec, self.case.tokens, seed)
+    }
+
+    /// Launches in all.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
+    /// Runs this code object's kernel. `known` are the right bytes, if they are known: what equals them isn't compared again.
+    ///
+    /// # Panics
+    /// If the reference can't judge the launch: the trial is wrong.
+    pub fn run(&self, target: &str, module: &[u8], known: Option<&[Vec<Vec<u8>>]>) -> Outcome {
+        let arch = hipc_emulator::find_arch(target).unwrap_or_else(|| panic!("{target} isn't emulated"));
+        let mut device = Emulator::new(arch).with_budget(BUDGET);
+        let kernel = match device.load(module, &[&self.case.spec.name]) {
+            Ok(kernels) => kernels[0],
+            Err(error) => return Outcome::Fault(error.to_string()),
+        };
+        let mut loaded = Loaded::new(&mut device, kernel, &self.case).unwrap_or_else(|e| panic!("{e}"));
+        let mut all = Vec::with_capacity(self.states.len());
+        for (i, &state) in self.states.iter().enumerate() {
+            let at = || format!("{} at {}+{}", self.case.spec.name, state.pos, state.n);
+            let after = match self.case.execute(&mut loaded, state) {
+                Ok(after) => after,
+                Err(DeviceError::Fault { what, .. }) => return Outcome::Fault(format!("{}: {what}", at())),
+                Err(error) => panic!("{}: {error}", at()),
+            };
+            if known.is_none_or(|known| known[i] != after) {
+                if let Some(role) = self.case.strayed(state, &after).first() {
+                    return Outcome::Wrong(format!("{}: {role:?} was touched where it must not be", at()));
+                }
+                let findings = self.case.compare(state, &after).unwrap_or_else(|e| panic!("{}: {e}", at()));
+                if let Some(finding) = findings.iter().find(|f| !f.passes()) {
+                    return Outcome::Wrong(format!("{}: {finding:?}", at()));
+                }
+            }
+            all.push(after);
+        }
+        Outcome::Right(all)
+    }
+}
+
+/// A model compiled for a target, with its machine code.
+pub struct Built {
+    /// The plan.
+    pub plan: Plan,
+    /// The code object.
+    pub module: Vec<u8>,
+    /// Before fusion.
+    pub graph: Arc<Graph>,
+    /// Weights, as every device takes them.
+    pub weights: Arc<dyn WeightSource + Send>,
+}
+
+impl Built {
+    /// A file.
+    ///
+    /// # Panics
+    /// If it can't be compiled: the test has failed.
+    pub fn file(path: &Path, target: &str, ctx: u32) -> Self {
+        Self::new(
+            hipc_models::load(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+            target,
+            ctx,
+            Backend::Clang,
+            |model| Arc::new(FileWeights::new(model.gguf, &model.graph)),
+        )
+    }
+
+    /// A shape with weights at random.
+    ///
+    /// # Panics
+    /// If it can't be compiled: the test has failed.
+    pub fn random(shape: Shape, mix: Mix, target: &str, ctx: u32, backend: Backend) -> Self {
+        let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("{e}"));
+        let path = folder.path().join("model.gguf");
+        // Without any data.
+        model(shape, mix).write_sparse(&path).unwrap_or_else(|e| panic!("{e}"));
+        let model = hipc_models::load(&path).unwrap_or_else(|e| panic!("{e}"));
+        Self::new(model, target, ctx, backend, |model| Arc::new(Synthetic::new(model.graph.weights, 1)))
+    }
+
+    fn new(
+        model: Model,
+        target: &str,
+        ctx: u32,
+        backend: Backend,
+        weights: impl FnOnce(Model) -> Arc<dyn WeightSource + Send>,
+    ) -> Self {
+        let target = Target::parse(target).unwrap_or_else(|e| panic!("{e}"));
+        let planned = plan(&model, target, &Options { ctx: Some(ctx), ..Options::default() });
+        let plan = planned.unwrap_or_else(|e| panic!("{}: {e}", target.name)).plan;
+        let specs: Vec<KernelSpec> = plan.kernels.values().cloned().collect();
+        let module = compile(target, &specs, hipc_templates::HEADERS, backend).unwrap_or_else(|e| panic!("{}: {e}", target.name));
+        Self { plan, module, graph: Arc::new(model.graph.clone()), weights: weights(model) }
+    }
+
+    /// Its machine code on the emulated GPU, every buffer in an allocation of its own.
+    ///
+    /// # Panics
+    /// If it can't be loaded.
+    pub fn emulated(&self) -> DriverBackend<Emulator> {
+        let arch = hipc_emulator::find_arch(&self.plan.target).unwrap_or_else(|| panic!("{} isn't emulated", self.plan.target));
+        let (driver, plan) = (Emulator::new(arch), self.plan.clone());
+        let backend = DriverBackend::new(driver, plan, &self.module, &*self.weights, Placement::Separate, &mut |_| ());
+        backend.unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// Whole decode and prompt steps on the emulated GPU against `cpu` and the unfused graph.
+    ///
+    /// # Errors
+    /// A fault.
+    ///
+    /// # Panics
+    /// If `cpu` can't execute the plan.
+    pub fn steps(&self) -> Result<Vec<ChainRow>, DeviceError> {
+        let mut emulated = self.emulated();
+        let mut cpu = CpuBackend::new(self.plan.clone(), self.weights.clone()).unwrap_or_else(|e| panic!("{e}"));
+        let mut rows = Vec::new();
+        for kind in [ProgramKind::Decode, ProgramKind::Prompt] {
+            let graph = Some((self.graph.clone(), self.weights.clone()));
+            let asked = Steps { kind, seed: 1, limit: Duration::ZERO, graph };
+            rows.extend(chain(&mut emulated, &mut cpu, &asked, &mut |_| ())?);
+        }
+        Ok(rows)
+    }
+
+    /// Every launch by itself against the reference, at the edges of what it can be asked for.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn launches(&self, options: &verify::Options) -> Result<Vec<Row>, DeviceError> {
+        verify::launches(&mut self.emulated(), &*self.weights, options, &mut |_, _, _| ())
+    }
+}

@@ -1,0 +1,199 @@
+//! One place of the kernels' headers changed: a barrier dropped, an index off by one, lanes or operands swapped, a turn left out.
+//!
+//! Changes are generated: every place of every header that a pattern matches is one, and a seed chooses among them, as many of each
+//! kind. A change that the compiler refuses, or that leaves the code object as it was, is none.
+
+use crate::emulated::{Outcome, Trial, compile};
+use crate::kernel_cases::small;
+use hipc::target::Target;
+use hipc::toolchain::Backend;
+use hipc_ir::plan::KernelSpec;
+use hipfire_run::verify::inputs::Random;
+use std::fmt;
+
+/// Headers whose text is the kernels' own; the rest is for the host, for devices that aren't AMD's, or only declares.
+const MUTATED: [&str; 12] = [
+    "act.h",
+    "attention.h",
+    "choose.h",
+    "embed.h",
+    "finish.h",
+    "gemv.h",
+    "heads.h",
+    "quant.h",
+    "reduce.h",
+    "repack.h",
+    "rope.h",
+    "row.h",
+];
+
+/// Kinds of changes: a name, and the pieces of text that are replaced.
+const KINDS: [(&str, &[(&str, &str)]); 7] = [
+    ("a barrier dropped", &[("barrier();", ";")]),
+    (
+        "an index one further",
+        &[("[i]", "[i + 1]"), ("[j]", "[j + 1]"), ("thread_id()]", "thread_id() + 1]"), (" + i]", " + i + 1]")],
+    ),
+    ("a loop begins late", &[("u32 i = 0;", "u32 i = 1;"), ("int g = 1;", "int g = 2;"), ("u32 at = 0;", "u32 at = 1;")]),
+    ("a bound off by one", &[(" < ", " <= "), (" >= ", " > ")]),
+    ("operands swapped", &[(" - ", " + "), (" * ", " + "), (" && ", " || ")]),
+    (
+        "lanes swapped",
+        &[
+            ("Lanes / 2", "Lanes / 4"),
+            ("% Gpu::wave", "% (Gpu::wave / 2)"),
+            ("% 32 == 0", "% 32 == 1"),
+            ("/ Gpu::wave", "/ (2 * Gpu::wave)"),
+        ],
+    ),
+    ("the last block skipped", &[("; ++", " - 1; ++"), ("; i += ", " - 1; i += ")]),
+];
+
+/// A changed place.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Name of the header.
+    pub header: &'static str,
+    /// Line, from 1.
+    pub line: usize,
+    /// Of [`KINDS`].
+    pub kind: &'static str,
+    /// The line before and after, without its indentation.
+    pub text: [String; 2],
+    /// The whole header.
+    source: String,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// By wrong results or by the emulator, which says this.
+    Yes(String),
+    /// Not at all.
+    No,
+    /// The compiler refuses it.
+    Refused,
+    /// The machine code is the same.
+    SameCode,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} {}: `{}` → `{}`", self.header, self.line, self.kind, self.text[0], self.text[1])
+    }
+}
+
+/// Every place that a pattern matches, by kind.
+fn places() -> Vec<Vec<Change>> {
+    let mut all: Vec<Vec<Change>> = KINDS.iter().map(|_| Vec::new()).collect();
+    for (path, source) in hipc_templates::HEADERS {
+        let Some(&header) = MUTATED.iter().find(|m| path.ends_with(&format!("/{m}"))) else { continue };
+        let mut start = 0;
+        for (number, line) in source.split_inclusive('\n').enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let declares = ["template", "static_assert", "static constexpr", "constexpr", "#", "using"];
+            let skipped = declares.iter().any(|d| code.trim_start().starts_with(d));
+            for (of_kind, (kind, pieces)) in all.iter_mut().zip(KINDS).filter(|_| !skipped) {
+                for (from, to) in pieces {
+                    for (at, _) in code.match_indices(from) {
+                        let changed = format!("{}{to}{}", &line[..at], &line[at + from.len()..]);
+                        let text = [line, changed.as_str()].map(|l| l.trim().to_owned());
+                        let source = format!("{}{changed}{}", &source[..start], &source[start + line.len()..]);
+                        of_kind.push(Change { header, line: number + 1, kind, text, source });
+                    }
+                }
+            }
+            start += line.len();
+        }
+    }
+    all
+}
+
+/// Changes in an order that takes the kinds in turn, by this seed.
+pub fn changes(seed: u64) -> Vec<Change> {
+    let mut random = Random::fork(seed, 0x5eed);
+    let mut kinds = places();
+    let mut all = Vec::new();
+    while kinds.iter().any(|k| !k.is_empty()) {
+        for kind in kinds.iter_mut().filter(|k| !k.is_empty()) {
+            all.push(kind.swap_remove(random.below(kind.len() as u32) as usize));
+        }
+    }
+    all
+}
+
+/// Kernels that use every header in every way, few enough to be compiled often: with their program's tokens.
+pub fn kernels(wave: u32) -> Vec<(KernelSpec, u32)> {
+    let wanted = |name: &str| {
+        let skeletons = ["row_", "heads", "choose", "mixed_k", "gated_q", "repack_768", "repack_1536"];
+        let attention = ["_4_2_32_f16", "_5_1_96_f32", "_7_1_128_f16", "_16_1_256_f16", "_2_2_80_f32"];
+        let types = ["_q4_k", "_q6_k_split", "_bf16", "_q8_0_split"];
+        skeletons.iter().any(|s| name.contains(s))
+            || attention.iter().any(|s| name.ends_with(s))
+            || (types.iter().any(|t| name.ends_with(t)) && !name.contains("deep") && !name.contains("repack"))
+    };
+    let of = |tokens: u32, tag: &'static str| {
+        let specs = small(wave, tokens).into_iter().filter(move |s| wanted(&s.name));
+        specs.map(move |s| (KernelSpec { name: format!("{}{tag}", s.name), ..s }, tokens))
+    };
+    // Several tokens: what differs then.
+    let several = of(6, "_chunk").filter(|(s, _)| !s.name.contains("_q6_k") && !s.name.contains("repack"));
+    of(1, "").chain(several).collect()
+}
+
+/// Headers, kernels and how they are tried, for many changes.
+pub struct Bench {
+    target: &'static Target,
+    specs: Vec<KernelSpec>,
+    trials: Vec<Trial>,
+    right: Vec<u8>,
+}
+
+impl Bench {
+    /// For a target by name.
+    ///
+    /// # Panics
+    /// If the kernels aren't right as they are.
+    pub fn new(target: &str) -> Self {
+        let target = Target::parse(target).unwrap_or_else(|e| panic!("{e}"));
+        let (specs, tokens): (Vec<_>, Vec<_>) = kernels(target.simd.wave_size).into_iter().unzip();
+        let trials: Vec<Trial> = specs.iter().zip(tokens).zip(40..).map(|((s, t), seed)| Trial::new(s, t, seed)).collect();
+        let right = compile(target, &specs, hipc_templates::HEADERS, Backend::Clang).unwrap_or_else(|e| panic!("{e}"));
+        let bench = Self { target, specs, trials, right };
+        if let Found::Yes(what) = bench.judge(&bench.right) {
+            panic!("{what}");
+        }
+        bench
+    }
+
+    /// Kernels in all.
+    pub fn kernels(&self) -> usize {
+        self.specs.len()
+    }
+
+    fn judge(&self, module: &[u8]) -> Found {
+        for trial in &self.trials {
+            match trial.run(self.target.name, module, None) {
+                Outcome::Right(_) => {}
+                Outcome::Wrong(what) | Outcome::Fault(what) => return Found::Yes(what),
+            }
+        }
+        Found::No
+    }
+
+    /// Compiles and runs the kernels with a change, up to the first that is wrong.
+    pub fn run(&self, change: &Change) -> Found {
+        let headers: Vec<(&str, &str)> = hipc_templates::HEADERS
+            .iter()
+            .map(|&(path, source)| {
+                let changed = path.ends_with(&format!("/{}", change.header));
+                (path, if changed { change.source.as_str() } else { source })
+            })
+            .collect();
+        match compile(self.target, &self.specs, &headers, Backend::Clang) {
+            Err(_) => Found::Refused,
+            Ok(module) if module == self.right => Found::SameCode,
+            Ok(module) => self.judge(&module),
+        }
+    }
+}
