@@ -95,8 +95,19 @@ impl Trial {
     /// # Panics
     /// If the reference can't judge the launch: the trial is wrong.
     pub fn run(&self, target: &str, module: &[u8], known: Option<&[Vec<Vec<u8>>]>) -> Outcome {
-        let arch = hipc_emulator::find_arch(target).unwrap_or_else(|| panic!("{target} isn't emulated"));
-        let mut device = Emulator::new(arch).with_budget(BUDGET);
+        self.run_on(Emulator::new(emulated(target)), module, known)
+    }
+
+    /// The same with the sanitizer.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    pub fn run_sanitized(&self, target: &str, module: &[u8], known: Option<&[Vec<Vec<u8>>]>) -> Outcome {
+        self.run_on(Emulator::new(emulated(target)).sanitizing(), module, known)
+    }
+
+    fn run_on(&self, device: Emulator, module: &[u8], known: Option<&[Vec<Vec<u8>>]>) -> Outcome {
+        let mut device = device.with_budget(BUDGET);
         let kernel = match device.load(module, &[&self.case.spec.name]) {
             Ok(kernels) => kernels[0],
             Err(error) => return Outcome::Fault(error.to_string()),
@@ -185,13 +196,16 @@ impl Built {
     /// # Panics
     /// If it can't be loaded.
     pub fn emulated(&self) -> DriverBackend<Emulator> {
-        let arch = hipc_emulator::find_arch(&self.plan.target).unwrap_or_else(|| panic!("{} isn't emulated", self.plan.target));
-        let (driver, plan) = (Emulator::new(arch), self.plan.clone());
+        self.load(Emulator::new(emulated(&self.plan.target)))
+    }
+
+    fn load(&self, driver: Emulator) -> DriverBackend<Emulator> {
+        let plan = self.plan.clone();
         let backend = DriverBackend::new(driver, plan, &self.module, &*self.weights, Placement::Separate, &mut |_| ());
         backend.unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Whole decode and prompt steps on the emulated GPU against `cpu` and the unfused graph.
+    /// Whole decode and prompt steps on the emulated GPU, with its sanitizer, against `cpu` and the unfused graph.
     ///
     /// # Errors
     /// A fault.
@@ -199,7 +213,7 @@ impl Built {
     /// # Panics
     /// If `cpu` can't execute the plan.
     pub fn steps(&self) -> Result<Vec<ChainRow>, DeviceError> {
-        let mut emulated = self.emulated();
+        let mut emulated = self.load(Emulator::new(emulated(&self.plan.target)).sanitizing());
         let mut cpu = CpuBackend::new(self.plan.clone(), self.weights.clone()).unwrap_or_else(|e| panic!("{e}"));
         let mut rows = Vec::new();
         for kind in [ProgramKind::Decode, ProgramKind::Prompt] {
@@ -217,4 +231,9 @@ impl Built {
     pub fn launches(&self, options: &verify::Options) -> Result<Vec<Row>, DeviceError> {
         verify::launches(&mut self.emulated(), &*self.weights, options, &mut |_, _, _| ())
     }
+}
+
+/// The row of an architecture.
+fn emulated(target: &str) -> &'static hipc_emulator::Arch {
+    hipc_emulator::find_arch(target).unwrap_or_else(|| panic!("{target} isn't emulated"))
 }

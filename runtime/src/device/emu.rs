@@ -11,6 +11,7 @@ const BUDGET: u64 = 1 << 32;
 /// Executes code objects of one architecture. A launch is over when it returns.
 pub struct Emulator {
     budget: u64,
+    sanitize: bool,
     arch: &'static Arch,
     memory: Memory,
     modules: Vec<Module>,
@@ -30,12 +31,17 @@ impl Emulator {
     /// A GPU without memory in use.
     pub fn new(arch: &'static Arch) -> Self {
         let (memory, done) = (Memory::new(), Report::default());
-        Self { arch, budget: BUDGET, memory, modules: Vec::new(), kernels: Vec::new(), allocated: 0, done }
+        Self { arch, budget: BUDGET, sanitize: false, memory, modules: Vec::new(), kernels: Vec::new(), allocated: 0, done }
     }
 
     /// With at most so many instructions per wave; more are a fault.
     pub fn with_budget(self, budget: u64) -> Self {
         Self { budget, ..self }
+    }
+
+    /// With the sanitizer: what hardware may punish is a fault, too. It takes many times as long. To be called before anything is allocated.
+    pub fn sanitizing(self) -> Self {
+        Self { sanitize: true, memory: Memory::tracking(), ..self }
     }
 
     /// What all launches so far executed.
@@ -76,7 +82,8 @@ impl Driver for Emulator {
             return Err(DeviceError::OutOfMemory { device: self.describe(), bytes, what: "a buffer".to_owned(), free });
         }
         self.allocated += bytes;
-        Ok(self.memory.allocate(bytes))
+        // The contract of drivers, which kernels rely on for their counters.
+        Ok(self.memory.allocate_zeroed(bytes))
     }
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
         self.memory.write(to, bytes).map_err(|e| self.unmapped(e))
@@ -109,11 +116,18 @@ impl Driver for Emulator {
             dynamic_lds: 0,
             kernarg: launch.kernargs,
         };
-        let options = Options { budget: self.budget, ..Options::default() };
+        let options = Options { budget: self.budget, sanitize: self.sanitize, ..Options::default() };
         let report = self.modules[*module].run(&dispatch, &self.memory, &options).map_err(|e| self.fault(e))?;
         self.done.instructions += report.instructions;
         self.done.lane_instructions += report.lane_instructions;
         self.done.waves += report.waves;
+        if let Some(finding) = report.findings.first() {
+            let more = match report.findings.len() {
+                1 => String::new(),
+                n => format!("\n  and {} more of this launch", n - 1),
+            };
+            return Err(DeviceError::Fault { device: self.describe(), what: format!("the sanitizer: {finding}{more}") });
+        }
         Ok(())
     }
     fn sync(&mut self) -> Result<(), DeviceError> {

@@ -33,8 +33,6 @@ pub enum Verdict {
     SameText,
     /// Survived: the instruction is never reached by any of the inputs.
     Unexecuted,
-    /// Survived: what waits for outstanding loads, which are never outstanding here.
-    Waits,
     /// Survived: every result has the same bits, on further inputs, too.
     Equivalent,
     /// Survived: other bits, within every bound.
@@ -56,7 +54,6 @@ impl fmt::Display for Verdict {
             Self::Illegal => "found: not an instruction",
             Self::SameText => "survived: a bit without a meaning (the same disassembly)",
             Self::Unexecuted => "survived: never executed",
-            Self::Waits => "survived: a wait for counters",
             Self::Equivalent => "survived: equivalent (the same bits in every result)",
             Self::WithinBounds => "survived: other bits, within the bounds",
         })
@@ -161,11 +158,11 @@ impl<'a> Code<'a> {
             Outcome::Fault(what) => (Verdict::Stopped, what),
             Outcome::Right(_) if text == instruction.text => (Verdict::SameText, String::new()),
             Outcome::Right(_) if self.unexecuted(instruction) => (Verdict::Unexecuted, String::new()),
-            Outcome::Right(_) if text.starts_with("s_wait") && instruction.text.starts_with("s_wait") => {
-                (Verdict::Waits, String::new())
-            }
-            Outcome::Right(bits) if bits != self.right => (Verdict::WithinBounds, String::new()),
-            Outcome::Right(_) => self.further(module),
+            Outcome::Right(bits) => match self.trial.run_sanitized(self.target, module, Some(&self.right)) {
+                Outcome::Fault(what) => (Verdict::Stopped, what),
+                _ if bits != self.right => (Verdict::WithinBounds, String::new()),
+                _ => self.further(module),
+            },
         }
     }
 
