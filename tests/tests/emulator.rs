@@ -6,7 +6,7 @@ use hipc::toolchain::Backend;
 use hipc_tests::emulated::{Built, Outcome, Trial, compile, has};
 use hipc_tests::gguf_writer::{LLAMA_3_1_8B, Mix, QWEN3_8B, Shape, ty};
 use hipc_tests::kernel_cases::small;
-use hipc_tests::mutate::code::Code;
+use hipc_tests::mutate::code::{Code, Verdict};
 use hipc_tests::parity::chat::{ask, questions};
 use hipc_tests::shared::demo_model;
 use hipfire_run::engine::PlanEngine;
@@ -117,8 +117,10 @@ fn flipped_bits_are_found() {
         let mut random = inputs::Random::fork(3, verdicts.len() as u64);
         verdicts.extend((0..5).map(|_| code.flip(&mut random).verdict));
     }
+    // Of twenty bits a few are never reached or without effect, which the tool shows for each; what has one is found.
     let found = verdicts.iter().filter(|v| v.found()).count();
-    assert!(found >= 14, "{found} of {}: {verdicts:?}", verdicts.len());
+    let harmless = verdicts.iter().filter(|v| matches!(v, Verdict::SameText | Verdict::Unexecuted | Verdict::Equivalent)).count();
+    assert!(10 * found >= 9 * (verdicts.len() - harmless) && 2 * found >= verdicts.len(), "{verdicts:?}");
 }
 
 #[test]

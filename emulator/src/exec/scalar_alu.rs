@@ -1,7 +1,7 @@
 //! Scalar arithmetic and logic.
 
 use super::compare::Relation;
-use super::float::{maximum, minimum, to_i32, to_u32};
+use super::float::{from_half, maximum, minimum, to_half, to_i32, to_u32};
 use super::scalar::{Value, target};
 use super::{Kind, Lack, Run};
 use crate::instruction::Operation;
@@ -121,10 +121,13 @@ fn narrow(name: &str) -> Option<Narrow> {
     })
 }
 
-/// Single precision in scalar registers: gfx1150 and later.
+/// Single and half precision in scalar registers: gfx1150 and later.
 fn float(name: &str) -> Option<Narrow> {
     fn f(bits: u32) -> f32 {
         f32::from_bits(bits)
+    }
+    fn h(bits: u32) -> f32 {
+        from_half(bits & 0xffff)
     }
     Some(match name {
         "s_add_f32" => |a, b, _| ((f(a) + f(b)).to_bits(), None),
@@ -132,6 +135,14 @@ fn float(name: &str) -> Option<Narrow> {
         "s_mul_f32" => |a, b, _| ((f(a) * f(b)).to_bits(), None),
         "s_max_f32" => |a, b, _| (maximum(f(a), f(b)).to_bits(), None),
         "s_min_f32" => |a, b, _| (minimum(f(a), f(b)).to_bits(), None),
+        "s_cvt_f32_f16" => |a, _, _| (h(a).to_bits(), None),
+        "s_cvt_hi_f32_f16" => |a, _, _| (h(a >> 16).to_bits(), None),
+        "s_cvt_f16_f32" => |a, _, _| (to_half(f(a)), None),
+        "s_add_f16" => |a, b, _| (to_half(h(a) + h(b)), None),
+        "s_sub_f16" => |a, b, _| (to_half(h(a) - h(b)), None),
+        "s_mul_f16" => |a, b, _| (to_half(h(a) * h(b)), None),
+        "s_max_f16" => |a, b, _| (to_half(maximum(h(a), h(b))), None),
+        "s_min_f16" => |a, b, _| (to_half(minimum(h(a), h(b))), None),
         "s_cvt_f32_u32" => |a, _, _| ((a as f32).to_bits(), None),
         "s_cvt_f32_i32" => |a, _, _| ((a.cast_signed() as f32).to_bits(), None),
         "s_cvt_u32_f32" => |a, _, _| (to_u32(f(a)), None),
@@ -207,6 +218,7 @@ fn comparison(name: &str) -> Option<(Comparison, bool)> {
         "u32" => (Box::new(move |a, b| relation.holds(&(a as u32), &(b as u32))), false),
         "u64" => (Box::new(move |a, b| relation.holds(&a, &b)), true),
         "f32" => (Box::new(move |a, b| relation.holds(&single(a), &single(b))), false),
+        "f16" => (Box::new(move |a, b| relation.holds(&from_half(a as u32 & 0xffff), &from_half(b as u32 & 0xffff))), false),
         _ => return None,
     })
 }
@@ -223,7 +235,12 @@ fn immediate(value: Value, signed: bool) -> Value {
 pub(crate) fn build<const W: usize>(operation: &Operation) -> Result<Run<W>, Lack> {
     let name = operation.name.as_str();
     let operands = &operation.operands;
-    let kind = if name.ends_with("_f32") && !name.contains("_cvt_") { Kind::F32 } else { Kind::U32 };
+    // The last word of a conversion's name is what it reads.
+    let kind = match name.rsplit_once('_') {
+        Some((_, "f32")) => Kind::F32,
+        Some((_, "f16")) => Kind::F16,
+        _ => Kind::U32,
+    };
     if let Some((holds, wide)) = comparison(name) {
         let kind = if wide { Kind::U64 } else { kind };
         let (a, mut b) = (Value::new(operands.first(), kind)?, Value::new(operands.get(1), kind)?);
