@@ -88,6 +88,8 @@ const RENAMED_WHOLE: &[(&str, &str)] = &[
     ("v_subrev_u32", "v_subrev_nc_u32"),
     ("v_add_u16", "v_add_nc_u16"),
     ("v_sub_u16", "v_sub_nc_u16"),
+    ("v_add_i16", "v_add_nc_i16"),
+    ("v_sub_i16", "v_sub_nc_i16"),
     ("v_add_i32", "v_add_nc_i32"),
     ("v_sub_i32", "v_sub_nc_i32"),
     ("v_cvt_pkrtz_f16_f32", "v_cvt_pk_rtz_f16_f32"),

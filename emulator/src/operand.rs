@@ -1,5 +1,7 @@
 //! Operands as the disassembler prints them.
 
+/// `flat_scratch` of gfx9; later ones have it among the hardware registers.
+const FLAT_SCRATCH: u8 = 102;
 /// First scalar register of the special ones; what is below are s0 and up.
 pub(crate) const VCC: u8 = 106;
 /// `ttmp0`.
@@ -151,6 +153,9 @@ fn register(text: &str) -> Option<Place> {
         "exec" => return scalar(EXEC, 2),
         "exec_lo" => return scalar(EXEC, 1),
         "exec_hi" => return scalar(EXEC + 1, 1),
+        "flat_scratch" => return scalar(FLAT_SCRATCH, 2),
+        "flat_scratch_lo" => return scalar(FLAT_SCRATCH, 1),
+        "flat_scratch_hi" => return scalar(FLAT_SCRATCH + 1, 1),
         "m0" => return scalar(M0, 1),
         "null" => return scalar(NULL, 1),
         "scc" | "src_scc" => return Some(Place::Special(Special::Scc)),
