@@ -102,6 +102,9 @@ impl Operand {
         if let Some(inner) = wrapped(text, "sext(", ")") {
             return Some(Self { extend: true, ..Self::parse(inner)? });
         }
+        if let Some(inner) = wrapped(text, "lit(", ")").or_else(|| wrapped(text, "lit64(", ")")) {
+            return number(inner).map(plain);
+        }
         if let Some(place) = number(text) {
             return Some(plain(place));
         }
@@ -203,6 +206,7 @@ mod tests {
         assert_eq!(place("vcc"), Place::Scalar { first: 106, count: 2 });
         assert_eq!(place("0x42fe0000"), Place::Bits(0x42fe_0000));
         assert_eq!(place("-16"), Place::Integer(-16));
+        assert_eq!(place("lit(0xffffffff)"), Place::Bits(u32::MAX));
         assert_eq!(place("-4.0"), Place::Float(-4.0));
         let operand = Operand::parse("-|v1|").unwrap();
         assert!(operand.negate && operand.absolute && operand.is_vector());

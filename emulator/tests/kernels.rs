@@ -193,7 +193,7 @@ const KERNELS: &[Kernel] = &[
     Kernel {
         name: "indexed",
         body: "u32 a[24]; for (int k = 0; k < 24; k++) a[k] = in[i + k]; for (int k = 0; k < 30; k++) { u32 j = in[i + k] % 24; a[j] += a[(j * 7 + i) % 24] ^ k; } \
-               unsigned char* c = (unsigned char*)a; u32 h = 0; for (int k = 0; k < 96; k++) h = h * 31 + c[(k * 5 + i) % 96]; out[i] = h + ((unsigned short*)a)[in[i] % 48];",
+               unsigned char* c = (unsigned char*)a; u32 h = 0; for (int k = 0; k < 96; k++) h = h * 31 + c[(k * 5 + i) % 96]; u32 j = in[i] % 48 * 2; out[i] = h + c[j] + c[j + 1] * 256;",
         input: mix,
         expect: |v| {
             each(|i| {

@@ -222,6 +222,9 @@ fn immediate(value: Value, signed: bool) -> Value {
 
 pub(crate) fn build<const W: usize>(operation: &Operation) -> Result<Run<W>, Lack> {
     let name = operation.name.as_str();
+    if let Some(word) = operation.words.first() {
+        return Err(format!("operand {word}"));
+    }
     let operands = &operation.operands;
     let kind = if name.ends_with("_f32") && !name.contains("_cvt_") { Kind::F32 } else { Kind::U32 };
     if let Some((holds, wide)) = comparison(name) {

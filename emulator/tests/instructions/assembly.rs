@@ -84,6 +84,12 @@ fn macros(config: &Config) -> String {
         (true, w) => format!("s_load_b{}", 32 * w),
         (false, w) => format!("s_load_dwordx{w}"),
     };
+    // The case's offset and that of the end become addresses.
+    let jumps = if gfx12 {
+        "s_add_nc_u64 s[30:31], s[46:47], s[30:31]\n  s_add_nc_u64 s[44:45], s[46:47], s[44:45]".to_owned()
+    } else {
+        [30, 44].map(|r| format!("s_add_u32 s{r}, s46, s{r}\n  s_addc_u32 s{0}, s47, s{0}\n  ", r + 1)).concat()
+    };
     let (s2, s4, s8, s16) = (s_load(2), s_load(4), s_load(8), s_load(16));
     let registers = "10,11,12,13,14,15,16,17,20,21,22,23,24,25,26,27";
     let behind = ROWS * ROW;
@@ -95,8 +101,11 @@ fn macros(config: &Config) -> String {
         "
 .macro prologue
   {s4} s[24:27], s[0:1], 0x0
-  {s2} s[28:29], s[0:1], 0x10
+  {s4} s[28:31], s[0:1], 0x10
+  {s2} s[44:45], s[0:1], 0x20
   {wait}
+  s_getpc_b64 s[46:47]
+  {jumps}
   v_lshlrev_b32_e32 v1, 2, v0
   v_mov_b32_e32 v2, v1
   .irp r, {registers}
@@ -116,10 +125,9 @@ fn macros(config: &Config) -> String {
   s_mov_b32 m0, s41
   s_cmp_lg_u32 s40, 0
   {exec}
-  {BEGIN}
+  s_setpc_b64 s[30:31]
 .endm
 .macro epilogue
-  {END}
   s_cselect_b32 s40, 1, 0
   s_mov_b64 s[36:37], vcc
   s_mov_b64 s[38:39], exec
@@ -150,6 +158,7 @@ fn macros(config: &Config) -> String {
   .amdhsa_kernel \\name
   .amdhsa_group_segment_fixed_size {LDS}
   .amdhsa_user_sgpr_kernarg_segment_ptr 1
+  .amdhsa_float_denorm_mode_32 3
   .amdhsa_next_free_vgpr 128
   .amdhsa_next_free_sgpr 64
   {accum}
@@ -162,41 +171,32 @@ fn macros(config: &Config) -> String {
     )
 }
 
+/// One kernel: registers are loaded, the case is jumped to, registers are stored.
 fn source(cases: &[(usize, &Case)], config: &Config) -> String {
-    let mut text = format!(".amdgcn_target \"amdgcn-amd-amdhsa--{}\"\n{}.text\n", config.arch, macros(config));
-    let mut metadata = String::new();
+    let mut text = format!(
+        ".amdgcn_target \"amdgcn-amd-amdhsa--{}\"\n{}.text\n.protected cases\n.globl cases\n.p2align 8\n.type cases,@function\ncases:\n  prologue\n",
+        config.arch,
+        macros(config)
+    );
     for (number, case) in cases {
         let lines = body(case, *number).join("\n  ");
-        write!(
-            text,
-            ".protected c{number}\n.globl c{number}\n.p2align 8\n.type c{number},@function\nc{number}:\n  prologue\n  {lines}\n  epilogue\n\
-             .Lend{number}:\n.size c{number}, .Lend{number}-c{number}\ndescribe c{number}\n"
-        )
-        .expect("a string");
-        write!(
-            metadata,
-            "  - .name: c{number}\n    .symbol: c{number}.kd\n    .kernarg_segment_size: 24\n    .kernarg_segment_align: 8\n    \
-             .group_segment_fixed_size: {LDS}\n    .private_segment_fixed_size: 0\n    .wavefront_size: {}\n    .sgpr_count: 64\n    \
-             .vgpr_count: 128\n    .max_flat_workgroup_size: 64\n    .args:\n",
-            config.width
-        )
-        .expect("a string");
-        for (name, offset) in [("in", 0), ("out", 8), ("memory", 16)] {
-            write!(
-                metadata,
-                "      - .name: {name}\n        .offset: {offset}\n        .size: 8\n        .value_kind: global_buffer\n        \
-                 .address_space: global\n"
-            )
-            .expect("a string");
-        }
+        write!(text, "  {BEGIN}\n  {lines}\n  {END}\n  s_setpc_b64 s[44:45]\n").expect("a string");
     }
     write!(
         text,
-        ".amdgpu_metadata\namdhsa.version: [1, 2]\namdhsa.target: amdgcn-amd-amdhsa--{}\namdhsa.kernels:\n{metadata}.end_amdgpu_metadata\n",
-        config.arch
+        "  {BEGIN}\n  epilogue\n.Lend:\n.size cases, .Lend-cases\ndescribe cases\n\
+         .amdgpu_metadata\namdhsa.version: [1, 2]\namdhsa.target: amdgcn-amd-amdhsa--{}\namdhsa.kernels:\n\
+         \x20 - .name: cases\n    .symbol: cases.kd\n    .kernarg_segment_size: 40\n    .kernarg_segment_align: 8\n    \
+         .group_segment_fixed_size: {LDS}\n    .private_segment_fixed_size: 0\n    .wavefront_size: {}\n    .sgpr_count: 64\n    \
+         .vgpr_count: 128\n    .max_flat_workgroup_size: 64\n    .args:\n",
+        config.arch, config.width
     )
     .expect("a string");
-    text
+    for (at, name) in ["in", "out", "memory", "case", "end"].iter().enumerate() {
+        write!(text, "      - .name: {name}\n        .offset: {}\n        .size: 8\n        .value_kind: by_value\n", 8 * at)
+            .expect("a string");
+    }
+    text + ".end_amdgpu_metadata\n"
 }
 
 /// What ran on an architecture.
@@ -220,18 +220,22 @@ pub fn run(cases: &[Case], config: &Config) -> Ran {
     let code = assemble(&source(&taken, config), config, folder.path(), true).unwrap_or_else(|e| panic!("{}: {e}", config.arch));
     let module = Module::load(&code).expect("our own code object");
     let mut ran = Ran { names: BTreeSet::new(), mnemonics: BTreeSet::new(), failures: Vec::new() };
-    for (number, case) in taken {
+    let kernel = module.kernel("cases").expect("the kernel");
+    let instructions = kernel.instructions();
+    let pc = instructions.iter().find(|i| i.text.starts_with("s_getpc_b64")).expect("the prologue");
+    let here = pc.address + u64::from(pc.size);
+    let begins: Vec<usize> = (0..instructions.len()).filter(|&i| instructions[i].text == BEGIN).collect();
+    assert_eq!(begins.len(), taken.len() + 1, "a marker for each case and one for the end");
+    let offset = |n: usize| instructions[begins[n]].address - here;
+    for (at, (number, case)) in taken.iter().enumerate() {
         ran.names.insert(case.name.clone());
-        let name = format!("c{number}");
-        let kernel = module.kernel(&name).expect("the case's kernel");
-        let texts: Vec<&str> = kernel.instructions().iter().map(|i| i.text.as_str()).collect();
-        let begin = texts.iter().position(|t| *t == BEGIN).expect("the marker") + 1;
-        let end = texts.iter().position(|t| *t == END).expect("the marker");
-        ran.mnemonics.extend(texts[begin..end].iter().flat_map(|t| mnemonics(t)));
+        let texts: Vec<&str> = instructions[begins[at] + 1..].iter().map(|i| i.text.as_str()).take_while(|t| *t != END).collect();
+        ran.mnemonics.extend(texts.iter().flat_map(|t| mnemonics(t)));
         for round in 0..case.rounds {
-            let seed = number as u64 * 1000 + round;
-            if let Err(why) = once(case, &module, &name, config, seed) {
-                ran.failures.push(format!("{} ({} lanes): {}: {why}\n    {}", config.arch, config.width, case.name, texts[begin..end].join("; ")));
+            let seed = *number as u64 * 1000 + round;
+            if let Err(why) = once(case, &module, [offset(at), offset(taken.len())], config, seed) {
+                let text = texts.join("; ");
+                ran.failures.push(format!("{} ({} lanes): {}: {why}\n    {text}", config.arch, config.width, case.name));
                 break;
             }
         }
@@ -282,7 +286,7 @@ fn initial(case: &Case, config: &Config, seed: u64) -> State {
     state
 }
 
-fn once(case: &Case, module: &Module, kernel: &str, config: &Config, seed: u64) -> Result<(), String> {
+fn once(case: &Case, module: &Module, offsets: [u64; 2], config: &Config, seed: u64) -> Result<(), String> {
     let before = initial(case, config, seed);
     let memory = Memory::new();
     let (input, output, buffer) =
@@ -297,8 +301,9 @@ fn once(case: &Case, module: &Module, kernel: &str, config: &Config, seed: u64) 
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
     memory.write(input, &bytes).map_err(|e| e.to_string())?;
     memory.write(buffer, &before.memory).map_err(|e| e.to_string())?;
-    let kernarg: Vec<u8> = [input, output, buffer].iter().flat_map(|a| a.to_le_bytes()).collect();
-    let dispatch = Dispatch { kernel, grid: [1; 3], workgroup: [config.width as u32, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
+    let [of_case, of_end] = offsets;
+    let kernarg: Vec<u8> = [input, output, buffer, of_case, of_end].iter().flat_map(|a| a.to_le_bytes()).collect();
+    let dispatch = Dispatch { kernel: "cases", grid: [1; 3], workgroup: [config.width as u32, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
     let options = Options { budget: 10_000, parallel: false, ..Options::default() };
     module.run(&dispatch, &memory, &options).map_err(|e| e.to_string())?;
     let mut expected = before.clone();

@@ -210,29 +210,21 @@ fn source(op: &Op, v: &Variant, i: usize, raw: u32) -> u32 {
     value
 }
 
-/// Scaling and clamping of a floating-point result.
+/// Clamping of a floating-point result. Scaling is ignored while denormals are kept (Vega's reference, "Output Modifiers").
 fn finish(op: &Op, v: &Variant, value: u32) -> u32 {
-    let factor = match v.scale {
-        "mul:2" => 2.0,
-        "mul:4" => 4.0,
-        "div:2" => 0.5,
-        _ => 1.0,
-    };
-    if factor == 1.0 && !v.clamp {
+    if !v.clamp {
         return value;
     }
     let half = op.result == Of::Half;
-    let mut float = if half { soft::half(value) } else { soft::single(value) } * factor;
-    if v.clamp {
-        // A NaN becomes 0 (DX10_CLAMP), and so does −0.
-        float = if float > 1.0 {
-            1.0
-        } else if float > 0.0 {
-            float
-        } else {
-            0.0
-        };
-    }
+    let float = if half { soft::half(value) } else { soft::single(value) };
+    // A NaN becomes 0 (DX10_CLAMP), and so does −0.
+    let float = if float > 1.0 {
+        1.0
+    } else if float > 0.0 {
+        float
+    } else {
+        0.0
+    };
     if half { soft::to_half(float) } else { soft::to_single(float) }
 }
 
