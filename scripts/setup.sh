@@ -88,6 +88,26 @@ need_clang() {
     say "kernels are compiled by $(command -v "$CLANG") ($("$CLANG" -dumpversion))"
 }
 
+# LLVM 22 with its headers, which the LLVM back end is linked against.
+find_llvm() {
+    local c v
+    for c in ${LLVM_SYS_221_PREFIX:+"$LLVM_SYS_221_PREFIX/bin/llvm-config"} llvm-config-22 llvm-config; do
+        v=$("$c" --version 2>/dev/null) || continue
+        case "$v" in 22.1.*) ;; *) continue ;; esac
+        [ -f "$("$c" --includedir)/llvm-c/Core.h" ] && return 0
+    done
+    return 1
+}
+
+# Sets FEATURES: the flags with which cargo builds what this machine can have.
+find_features() {
+    FEATURES=()
+    if ! find_llvm; then
+        say "LLVM 22's development package isn't here (Debian: apt-get install llvm-22-dev): hipc is built without its LLVM back end"
+        FEATURES=(--no-default-features)
+    fi
+}
+
 # cc links Rust programs.
 need_cc() {
     command -v cc >/dev/null 2>&1 || install_packages gcc libc6-dev || die "No C compiler: Rust needs one to link." "Install gcc."

@@ -3,7 +3,7 @@
 use crate::{AbiVersion, CodeObjectError, Segment};
 use object::LittleEndian;
 use object::elf;
-use object::read::elf::{FileHeader as _, ProgramHeader as _, Sym as _};
+use object::read::elf::{FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _, Sym as _};
 use std::collections::HashMap;
 
 const ENDIAN: LittleEndian = LittleEndian;
@@ -11,6 +11,16 @@ const OSABI_AMDGPU_HSA: u8 = 64;
 const NT_AMDGPU_METADATA: u32 = 32;
 
 type Header = elf::FileHeader64<LittleEndian>;
+
+/// The first `NT_AMDGPU_METADATA` among these notes.
+fn metadata<'a>(mut notes: NoteIterator<'a, Header>) -> Result<Option<&'a [u8]>, CodeObjectError> {
+    while let Some(note) = notes.next().map_err(bad)? {
+        if note.name() == b"AMDGPU" && note.n_type(ENDIAN).0 == NT_AMDGPU_METADATA {
+            return Ok(Some(note.desc()));
+        }
+    }
+    Ok(None)
+}
 
 /// A checked ELF header and the file behind it.
 pub(crate) struct Elf<'a> {
@@ -52,11 +62,21 @@ impl<'a> Elf<'a> {
     /// Contents of the first `NT_AMDGPU_METADATA` note.
     pub(crate) fn metadata_note(&self) -> Result<&'a [u8], CodeObjectError> {
         for segment in self.segments {
-            let Some(mut notes) = segment.notes(ENDIAN, self.bytes).map_err(bad)? else { continue };
-            while let Some(note) = notes.next().map_err(bad)? {
-                if note.name() == b"AMDGPU" && note.n_type(ENDIAN).0 == NT_AMDGPU_METADATA {
-                    return Ok(note.desc());
-                }
+            let Some(notes) = segment.notes(ENDIAN, self.bytes).map_err(bad)? else { continue };
+            if let Some(note) = metadata(notes)? {
+                return Ok(note);
+            }
+        }
+        Err(CodeObjectError::MissingMetadata)
+    }
+
+    /// The same of an object that isn't linked yet, where notes lie in sections alone.
+    pub(crate) fn unlinked_metadata_note(&self) -> Result<&'a [u8], CodeObjectError> {
+        let sections = self.header.sections(ENDIAN, self.bytes).map_err(bad)?;
+        for section in sections.iter() {
+            let Some(notes) = section.notes(ENDIAN, self.bytes).map_err(bad)? else { continue };
+            if let Some(note) = metadata(notes)? {
+                return Ok(note);
             }
         }
         Err(CodeObjectError::MissingMetadata)

@@ -106,6 +106,27 @@ impl Kernel {
     }
 }
 
+/// What a kernel of an object that isn't linked yet takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Name in the source.
+    pub name: String,
+    /// Registers and LDS, in the largest workgroup it may be launched with.
+    pub usage: Usage,
+    /// Whether it needs scratch memory or has spilled registers of either kind.
+    pub spills: bool,
+}
+
+/// Resources of the kernels of a relocatable object, as a compiler writes it before the linker makes a code object of it; in
+/// the metadata's order.
+///
+/// # Errors
+/// As [`CodeObject::parse`].
+pub fn unlinked_resources(bytes: &[u8]) -> Result<Vec<Resources>, CodeObjectError> {
+    let note = metadata::read(elf::Elf::parse(bytes)?.unlinked_metadata_note()?)?;
+    Ok(note.kernels.into_iter().map(metadata::RawKernel::into_resources).collect())
+}
+
 impl CodeObject {
     /// Reads a code object.
     ///

@@ -1,6 +1,6 @@
 //! The `NT_AMDGPU_METADATA` note. Source: "Code Object V3 Metadata" to "V5" of LLVM's AMDGPU user guide.
 
-use crate::{CodeObjectError, Kernel, KernelDescriptor};
+use crate::{CodeObjectError, Kernel, KernelDescriptor, Resources, Usage};
 use serde::Deserialize;
 
 /// One kernel argument.
@@ -100,6 +100,17 @@ struct RawArg {
 }
 
 impl RawKernel {
+    pub(crate) fn into_resources(self) -> Resources {
+        let usage = Usage {
+            vgprs: self.vgpr_count,
+            sgprs: self.sgpr_count,
+            lds_bytes: self.group_segment_fixed_size,
+            workgroup_size: self.max_flat_workgroup_size,
+        };
+        let spills = self.private_segment_fixed_size > 0 || self.vgpr_spill_count > 0 || self.sgpr_spill_count > 0;
+        Resources { name: self.name, usage, spills }
+    }
+
     pub(crate) fn into_kernel(self, descriptor: KernelDescriptor) -> Kernel {
         let mut args: Vec<Arg> = self
             .args

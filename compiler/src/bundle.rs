@@ -4,6 +4,7 @@
 //! Whatever goes wrong before (a full disk, Ctrl-C), the temporary file is removed and an older bundle stays as it was.
 
 use crate::pipeline::{Built, Options};
+use crate::toolchain::Backend;
 use crate::tuning;
 use hipc_ir::PrimaryMap;
 use hipc_ir::bundle::{
@@ -133,6 +134,9 @@ fn contents(request: &BundleRequest, folder: &Path, data: &TensorData) -> Result
         add(SectionKind::Plan, name, encode(SectionKind::Plan, &plan)?);
         add(SectionKind::Code, name, built.code.clone());
         add(SectionKind::Unit, name, built.planned.unit.clone().into_bytes());
+        if !built.variants.is_empty() {
+            add(SectionKind::Variants, name, encode(SectionKind::Variants, &built.variants)?);
+        }
         if !built.trials.is_empty() {
             let trials: Vec<&Trial> = built.trials.iter().map(|t| &t.trial).collect();
             add(SectionKind::Trials, name, encode(SectionKind::Trials, &trials)?);
@@ -175,7 +179,9 @@ pub fn templates_hash() -> Digest {
 fn provenance(request: &BundleRequest, ctx: u32) -> Provenance {
     let kv = if request.options.kv == KvType::F32 { "--kv f32" } else { "--kv f16" };
     let tuning = request.options.tuning.sources().iter().map(tuning::provenance);
-    let flags = [format!("--ctx {ctx}"), kv.to_owned()].into_iter().chain(tuning).collect();
+    let backends = request.built.iter().map(|b| b.backend).find(|&b| b != Backend::default());
+    let backend = backends.map(|b| format!("--backend {}", b.name()));
+    let flags = [format!("--ctx {ctx}"), kv.to_owned()].into_iter().chain(backend).chain(tuning).collect();
     Provenance {
         hipc: env!("CARGO_PKG_VERSION").to_owned(),
         templates: templates_hash(),

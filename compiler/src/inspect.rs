@@ -3,6 +3,7 @@
 use crate::cost;
 use crate::target::{Card, Platform, Target};
 use hipc_codeobj::{CodeObject, occupancy};
+use hipc_ir::bundle::{KernelVariants, Variant};
 use hipc_ir::dtype::{DType, Layout};
 use hipc_ir::fused::ProgramKind;
 use hipc_ir::plan::{BufferKind, Plan, Program, Space};
@@ -36,6 +37,10 @@ pub struct KernelReport {
     pub threads: u32,
     /// Launches in the decode and in the prompt program.
     pub launches: [usize; 2],
+    /// The variant of code generation that was taken; only where there was a search.
+    pub variant: Option<String>,
+    /// The variants it was taken from.
+    pub variants_tried: Vec<Variant>,
 }
 
 /// Predicted speed of the decode program on a card, by the cost model from the card's data sheet; no measurement.
@@ -154,6 +159,18 @@ pub fn arch_report(plan: &Plan, code: &[u8], target: &Target) -> ArchReport {
     }
 }
 
+impl ArchReport {
+    /// Adds what is known of the kernels' variants.
+    pub fn add_variants(&mut self, variants: &[KernelVariants]) {
+        for kernel in &mut self.kernels {
+            if let Some(found) = variants.iter().find(|v| v.kernel == kernel.name) {
+                kernel.variant = found.chosen().map(|v| v.name.clone());
+                kernel.variants_tried.clone_from(&found.tried);
+            }
+        }
+    }
+}
+
 fn weight_reports(plan: &Plan) -> Vec<WeightsReport> {
     let mut found: BTreeMap<(DType, Layout), (usize, u64, u64)> = BTreeMap::new();
     for decl in plan.buffers.values() {
@@ -192,6 +209,8 @@ fn kernel_reports(plan: &Plan, object: &CodeObject, target: &Target) -> Vec<Kern
             limited_by: occupancy.limit.to_string(),
             threads: spec.threads(),
             launches: [launches(id, ProgramKind::Decode), launches(id, ProgramKind::Prompt)],
+            variant: None,
+            variants_tried: Vec::new(),
         })
     };
     plan.kernels.iter().filter_map(report).collect()

@@ -9,10 +9,11 @@ use crate::fuse::{FuseError, FuseOptions, Fused, fuse};
 use crate::layout::lay_out;
 use crate::schedule::{self, Request, ScheduleError};
 use crate::target::{Platform, Target};
-use crate::toolchain::{CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
+use crate::toolchain::{Backend, CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
 use crate::trials::{self, Tried};
 use crate::tuning::Tuning;
 use hipc_codeobj::{CodeObject, CodeObjectError};
+use hipc_ir::bundle::KernelVariants;
 use hipc_ir::dtype::KvType;
 use hipc_ir::fused::ProgramKind;
 use hipc_ir::plan::{ModelInfo, Plan};
@@ -115,6 +116,10 @@ pub struct Built {
     pub code: Vec<u8>,
     /// Resources by kernel; AMD targets only.
     pub object: Option<CodeObject>,
+    /// How each kernel was compiled, where variants were searched.
+    pub variants: Vec<KernelVariants>,
+    /// What made the code.
+    pub backend: Backend,
     /// Compiler and version.
     pub compiler: String,
     /// Whether the machine code came from the cache.
@@ -175,7 +180,8 @@ pub fn build(
             true => trials::build(&model.name, &planned.plan, target, toolchain, compile)?,
             false => Vec::new(),
         };
-        let built = Built { target, planned, code: compiled.bytes, object, compiler, cached: compiled.cached, trials };
+        let (code, variants, cached) = (compiled.bytes, compiled.variants, compiled.cached);
+        let built = Built { target, planned, code, object, variants, backend: compile.backend, compiler, cached, trials };
         progress(&built);
         Ok(built)
     };

@@ -3,6 +3,7 @@
 use hipc::bundle::{BundleError, BundleRequest, WeightsMode, write};
 use hipc::pipeline::{Built, Options, plan};
 use hipc::target::Target;
+use hipc::toolchain::Backend;
 use hipc::tuning::Tuning;
 use hipc_ir::dtype::KvType;
 use hipc_ir::graph::Graph;
@@ -21,7 +22,17 @@ fn built(model: &Model) -> Vec<Built> {
     let one = |name: &str| {
         let target = Target::parse(name).unwrap();
         let planned = plan(model, target, &OPTIONS).unwrap();
-        Built { target, planned, code: vec![7; 1000], object: None, compiler: "none".into(), cached: false, trials: Vec::new() }
+        Built {
+            target,
+            planned,
+            code: vec![7; 1000],
+            object: None,
+            variants: Vec::new(),
+            backend: Backend::Clang,
+            compiler: "none".into(),
+            cached: false,
+            trials: Vec::new(),
+        }
     };
     ["gfx1100", "gfx1030"].map(one).into()
 }

@@ -1,5 +1,6 @@
 //! The command line of `hipc`.
 
+use crate::toolchain::llvm::Job;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -11,7 +12,8 @@ use std::path::PathBuf;
     after_help = "Examples:\n  hipc compile model.gguf --arch gfx1100             compile for a Radeon RX 7900\n  \
                   hipc compile model.gguf --arch gfx1100,gfx1201     one bundle for two architectures\n  \
                   hipc inspect plan.bin                              what is in a bundle\n  \
-                  hipc explain model.gguf --arch gfx1100             which fusions were taken, and why\n\n\
+                  hipc explain model.gguf --arch gfx1100             which fusions were taken, and why\n  \
+                  hipc compile model.gguf --arch all --backend llvm  search code generation for more waves per kernel\n\n\
                   Exit codes: 0 done, 1 a check failed, 2 the input or the request is wrong, 3 the machine lacks something."
 )]
 pub struct Cli {
@@ -31,6 +33,9 @@ pub enum Command {
     Explain(Explain),
     /// Print a stage of the compilation as text
     Dump(Dump),
+    /// What the LLVM back end starts for each unit; not for people
+    #[command(hide = true, name = Job::COMMAND)]
+    Generate(Generate),
 }
 
 /// What is compiled and for what.
@@ -120,6 +125,9 @@ pub struct Dump {
     /// Stage
     #[arg(long, value_enum)]
     pub phase: Phase,
+    /// Compiler of the kernels, for llvm-ir and asm
+    #[arg(long, value_enum, default_value_t = BackendArg::Clang)]
+    pub backend: BackendArg,
     /// Program, where the stage has one of each
     #[arg(long, value_enum, default_value_t = ProgramArg::Decode)]
     pub program: ProgramArg,
@@ -139,8 +147,23 @@ pub enum Kv {
 pub enum BackendArg {
     /// clang, without any ROCm
     Clang,
+    /// LLVM's library behind clang's front end; tries variants of code generation and takes the best of each kernel
+    Llvm,
     /// ROCm's or Debian's hipcc
     Hipcc,
+}
+
+/// What a child of the LLVM back end is told.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Architecture
+    pub arch: String,
+    /// Form of the output
+    pub form: String,
+    /// IR
+    pub input: PathBuf,
+    /// Answer
+    pub output: PathBuf,
 }
 
 /// Stage of the compilation.

@@ -1,12 +1,12 @@
 //! `hipc compile`.
 
-use super::args::{BackendArg, Compile};
+use super::args::Compile;
 use super::style::{self, DIM, GOOD, say};
-use super::{CliError, open};
+use super::{CliError, compile_options, open, toolchain};
 use crate::bundle::{self, BundleRequest, WeightsMode};
 use crate::pipeline::{self, Built, Options};
 use crate::target::{Platform, Target};
-use crate::toolchain::{Backend, CompileOptions, Emit, Toolchain};
+use crate::toolchain::{CompileOptions, Emit, Toolchain};
 use crate::tuning::Tuning;
 use hipc_ir::plan::Plan;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,11 +25,11 @@ pub fn run(args: &Compile) -> Result<(), CliError> {
     let emit = args.emit.as_deref().map(emit_request).transpose()?;
     let (model, options) = open(&args.model)?;
     let options = Options { alternatives: args.alternatives, ..options };
-    let toolchain = Toolchain::from_env();
+    let toolchain = toolchain();
     let interrupted = watch_interrupts(&toolchain);
 
     let bar = progress_bar(targets.len() as u64, args.quiet || args.json);
-    let compile = CompileOptions { backend: backend(args.backend), ..CompileOptions::default() };
+    let compile = compile_options(args.backend);
     let progress = |built: &Built| {
         bar.set_message(built.target.name);
         bar.inc(1);
@@ -76,13 +76,6 @@ fn note_unused(tuning: &Tuning, built: &[Built]) {
             style::HEAD.render(),
             style::HEAD.render_reset()
         );
-    }
-}
-
-fn backend(arg: BackendArg) -> Backend {
-    match arg {
-        BackendArg::Clang => Backend::Clang,
-        BackendArg::Hipcc => Backend::Hipcc,
     }
 }
 

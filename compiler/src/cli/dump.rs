@@ -1,10 +1,10 @@
 //! `hipc dump`: any stage as text.
 
 use super::args::{Dump, Phase, ProgramArg};
-use super::{CliError, open};
+use super::{CliError, compile_options, open, toolchain};
 use crate::pipeline;
 use crate::target::Target;
-use crate::toolchain::{CompileOptions, Emit, Toolchain};
+use crate::toolchain::Emit;
 use hipc_ir::form::KernelList;
 use std::io::Write;
 
@@ -16,8 +16,8 @@ pub fn run(args: &Dump) -> Result<(), CliError> {
     }
     let planned = pipeline::plan(&model, target, &options)?;
     let compiled = |emit| {
-        let toolchain = Toolchain::from_env();
-        let bytes = toolchain.compile(&pipeline::unit_source(&planned), target, emit, &CompileOptions::default())?.bytes;
+        let (unit, options) = (pipeline::unit_source(&planned), compile_options(args.backend));
+        let bytes = toolchain().compile(&unit, target, emit, &options)?.bytes;
         Ok::<_, CliError>(String::from_utf8_lossy(&bytes).into_owned())
     };
     match args.phase {

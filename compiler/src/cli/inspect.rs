@@ -4,7 +4,7 @@ use super::args::Inspect;
 use super::compile::write_file;
 use super::style::{self, DIM, GOOD, HEAD, say};
 use super::{CliError, map};
-use crate::inspect::{ArchReport, CardReport, arch_report};
+use crate::inspect::{ArchReport, CardReport, KernelReport, arch_report};
 use crate::target::{Platform, Target};
 use crate::tuning::tuned_kernels;
 use hipc_ir::bundle::{Bundle, FormatError, Manifest, Provenance};
@@ -62,7 +62,9 @@ pub fn run(args: &Inspect) -> Result<(), CliError> {
         tuned.extend(kernels.into_iter().map(|k| Tuned { arch: arch.to_owned(), kernel: k.to_owned() }));
         let row = |t: Trial| TrialRow { arch: arch.to_owned(), label: t.label, geometries: t.candidates.len() };
         trials.extend(bundle.trials(arch)?.into_iter().map(row));
-        archs.push(arch_report(&plan, bundle.code(arch)?, Target::parse(arch)?));
+        let mut report = arch_report(&plan, bundle.code(arch)?, Target::parse(arch)?);
+        report.add_variants(&bundle.variants(arch)?);
+        archs.push(report);
     }
     if let Some(folder) = &args.extract {
         extract(&bundle, folder)?;
@@ -190,8 +192,9 @@ fn print_arch(arch: &ArchReport) {
     say!("weights: {}", weights.collect::<Vec<_>>().join("; "));
     if !arch.kernels.is_empty() {
         say!();
+        let searched = arch.kernels.iter().any(|k| k.variant.is_some());
         let rows = arch.kernels.iter().map(|k| {
-            vec![
+            let mut row = vec![
                 k.name.clone(),
                 k.threads.to_string(),
                 k.vgpr.to_string(),
@@ -203,13 +206,36 @@ fn print_arch(arch: &ArchReport) {
                 k.limited_by.clone(),
                 k.launches[0].to_string(),
                 k.launches[1].to_string(),
-            ]
+            ];
+            row.extend(searched.then(|| variant(k)));
+            row
         });
-        let header =
-            ["kernel", "threads", "VGPR", "SGPR", "LDS B", "spills", "scratch B", "waves/SIMD", "limited by", "decode", "prompt"];
+        let mut header = vec![
+            "kernel",
+            "threads",
+            "VGPR",
+            "SGPR",
+            "LDS B",
+            "spills",
+            "scratch B",
+            "waves/SIMD",
+            "limited by",
+            "decode",
+            "prompt",
+        ];
+        header.extend(searched.then_some("variant"));
         say!("{}", style::table(&header, 1, rows));
     }
     print_predictions(arch);
+}
+
+/// The variant a kernel was compiled in, and what that has won.
+fn variant(kernel: &KernelReport) -> String {
+    let name = kernel.variant.clone().unwrap_or_default();
+    match kernel.variants_tried.first() {
+        Some(default) if default.waves < kernel.occupancy => format!("{name}: {} -> {} waves", default.waves, kernel.occupancy),
+        _ => name,
+    }
 }
 
 fn print_predictions(arch: &ArchReport) {

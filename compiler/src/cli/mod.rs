@@ -10,10 +10,11 @@ mod style;
 
 use crate::bundle::BundleError;
 use crate::pipeline::CompileError;
-use crate::target::TargetError;
-use crate::toolchain::ToolchainError;
+use crate::target::{Target, TargetError};
+use crate::toolchain::llvm::{self, Job};
+use crate::toolchain::{Backend, CompileOptions, Settings, Toolchain, ToolchainError};
 use crate::tuning::{Tuning, TuningError};
-use args::{Cli, Command, Kv, ModelArgs};
+use args::{BackendArg, Cli, Command, Generate, Kv, ModelArgs};
 use hipc_ir::bundle::FormatError;
 use hipc_ir::dtype::KvType;
 use hipc_models::{Model, ModelError};
@@ -102,7 +103,29 @@ pub fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Inspect(args) => inspect::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Dump(args) => dump::run(args),
+        Command::Generate(args) => generate(args),
     }
+}
+
+fn generate(args: &Generate) -> Result<(), CliError> {
+    let job = Job::parse(Target::parse(&args.arch)?, &args.form, &args.input, &args.output);
+    let job = job.ok_or_else(|| CliError::Usage(format!("there is no form `{}`", args.form)))?;
+    Ok(llvm::serve(&job)?)
+}
+
+/// The environment's compilers; LLVM generates code in a child of this program.
+fn toolchain() -> Toolchain {
+    Toolchain::new(Settings { generator: std::env::current_exe().ok(), ..Settings::from_env() })
+}
+
+/// The compiler that was asked for.
+fn compile_options(backend: BackendArg) -> CompileOptions {
+    let backend = match backend {
+        BackendArg::Clang => Backend::Clang,
+        BackendArg::Llvm => Backend::Llvm,
+        BackendArg::Hipcc => Backend::Hipcc,
+    };
+    CompileOptions { backend, ..CompileOptions::default() }
 }
 
 /// Prints an error as a person wants to see it.

@@ -1,6 +1,6 @@
 //! What can go wrong between source and object, and whose fault it is.
 
-use super::{Backend, Emit};
+use super::{Backend, Emit, Tool};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub enum ToolchainError {
         diagnostics: String,
     },
     /// The compiler itself failed: its fault, or the machine ran out of memory.
-    #[error("{compiler} failed on unit `{unit}` for {target} ({status}); try another clang through HIPC_CLANG\n{diagnostics}")]
+    #[error("{compiler} failed on unit `{unit}` for {target} ({status}); {}\n{diagnostics}", tool.advice())]
     Crashed {
         /// Unit.
         unit: String,
@@ -44,6 +44,8 @@ pub enum ToolchainError {
         compiler: String,
         /// How it ended.
         status: String,
+        /// What kind of program it is.
+        tool: Tool,
         /// Its messages, cut to a screenful.
         diagnostics: String,
     },
@@ -59,8 +61,15 @@ pub enum ToolchainError {
         /// What is wrong with it.
         why: String,
     },
+    /// This program can't do it: it was built without LLVM's library.
+    #[error(
+        "this hipc was built without the LLVM back end\n\
+         It needs LLVM 22's development package (Debian: apt-get install llvm-22-dev) and a build without --no-default-features.\n\
+         Or leave out --backend llvm: clang compiles the same kernels."
+    )]
+    NoLlvm,
     /// A request that makes no sense, such as PTX for an AMD GPU. The user's fault.
-    #[error("{target} has no {}{}", emit.describe(), if *backend == Backend::Hipcc { " through hipcc" } else { "" })]
+    #[error("{target} has no {}{}", emit.describe(), if *backend == Backend::Clang { String::new() } else { format!(" through {}", backend.name()) })]
     Unsupported {
         /// Target.
         target: &'static str,

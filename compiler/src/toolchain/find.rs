@@ -37,6 +37,9 @@ pub struct Settings {
     pub path: OsString,
     /// The compile cache.
     pub cache: CacheSetting,
+    /// The program that generates code by LLVM's library, `hipc` itself, which LLVM may abort. Without it (in programs that only
+    /// use this library) that is done in this process.
+    pub generator: Option<PathBuf>,
 }
 
 impl Settings {
@@ -48,6 +51,7 @@ impl Settings {
             hipcc: set("HIPC_HIPCC"),
             path: set("PATH").unwrap_or_default(),
             cache: CacheSetting::from_values(set("HIPC_CACHE"), set("HIPC_CACHE_DIR")),
+            generator: None,
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) fn flags(target: &Target, emit: Emit, options: &CompileOptions) -> Re
             Platform::Host => add(&["-xc++"]),
         }
         match emit {
+            // The front end alone: every pass is left to the back end.
+            _ if options.backend == Backend::Llvm => add(&["-c", "-emit-llvm", "-Xclang", "-disable-llvm-passes"]),
             Emit::CodeObject => {}
             Emit::LlvmIr => add(&["-S", "-emit-llvm"]),
             Emit::Asm | Emit::Ptx => add(&["-S"]),

@@ -1,8 +1,8 @@
 //! The toolchain driver: source in, code object (or IR, assembly, PTX, host library) out, through an installed clang.
 //!
-//! Nothing is linked against LLVM. A unit and the headers it includes are written to a private folder, an ordinary clang ≥ 19
-//! compiles them there by relative names, and the result is read back and kept in a cache addressed by content (source,
-//! headers, flags, target, compiler version). No absolute path and no time enters the output: the same input gives the same
+//! A unit and the headers it includes are written to a private folder, an ordinary clang ≥ 19 compiles them there by relative
+//! names, and the result is read back and kept in a cache addressed by content (source, headers, flags, target, compiler
+//! version). [`Backend::Llvm`] takes over behind clang's front end ([`llvm`]); nothing else is linked against LLVM. No absolute path and no time enters the output: the same input gives the same
 //! bytes on every machine with the same compiler.
 //!
 //! Compilers run as children: at most one per core, each in its own process group, killed with their own children when the
@@ -12,23 +12,26 @@ mod cache;
 mod error;
 mod find;
 mod flags;
+pub mod llvm;
 mod process;
+mod run;
 
 use crate::target::{Platform, Target};
 use cache::{Cache, Key};
 use find::{Candidate, Driver};
 use hipc_codeobj::{CodeObject, unbundle};
+use hipc_ir::bundle::KernelVariants;
+use llvm::Generated;
 use process::Children;
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{fs, io};
 
 pub use cache::CacheSetting;
 pub use error::ToolchainError;
 pub use find::Settings;
 pub use process::Interrupter;
+pub use run::Tool;
 
 /// One translation unit and the headers it may include.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,19 @@ pub enum Backend {
     Clang,
     /// `hipcc` with its own headers and device libraries; AMD code objects only.
     Hipcc,
+    /// clang as the front end and LLVM's library behind it; AMD targets only.
+    Llvm,
+}
+
+impl Backend {
+    /// As `--backend` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clang => "clang",
+            Self::Hipcc => "hipcc",
+            Self::Llvm => "llvm",
+        }
+    }
 }
 
 /// Choices for one compilation.
@@ -82,14 +98,16 @@ pub struct CompileOptions {
 pub struct Compiled {
     /// The output file.
     pub bytes: Vec<u8>,
+    /// How each kernel was compiled, where variants were searched ([`Backend::Llvm`]).
+    pub variants: Vec<KernelVariants>,
     /// The compiler's name and version, for the bundle's provenance.
     pub compiler: Arc<str>,
     /// Whether it came from the cache.
     pub cached: bool,
 }
 
-/// Compiler, target and output of a trivial unit.
-type Probe = (PathBuf, &'static str, Emit);
+/// Compiler, back end, target and output of a trivial unit.
+type Probe = (PathBuf, Backend, &'static str, Emit);
 /// Whether that compiler made it; `Err` holds what it said.
 type ProbeAnswer = Result<(), String>;
 
@@ -145,9 +163,16 @@ impl Toolchain {
     /// # Errors
     /// [`ToolchainError::NoCompiler`].
     pub fn compiler(&self, backend: Backend) -> Result<Arc<str>, ToolchainError> {
+        if backend == Backend::Llvm && llvm::version().is_none() {
+            return Err(ToolchainError::NoLlvm);
+        }
+        self.first(backend).map(|driver| name(backend, driver))
+    }
+
+    fn first(&self, backend: Backend) -> Result<&Driver, ToolchainError> {
         let mut tried = Vec::new();
         let found = self.candidates(backend).iter().find_map(|c| c.driver(self).map_err(|why| tried.push(why)).ok());
-        found.map(|d| Arc::clone(&d.version)).ok_or_else(|| ToolchainError::no_compiler(backend, None, tried))
+        found.ok_or_else(|| ToolchainError::no_compiler(backend, None, tried))
     }
 
     /// Compiles a unit, or takes the result from the cache.
@@ -162,7 +187,10 @@ impl Toolchain {
         emit: Emit,
         options: &CompileOptions,
     ) -> Result<Compiled, ToolchainError> {
-        check_names(unit)?;
+        run::check_names(unit)?;
+        if options.backend == Backend::Llvm {
+            llvm::supported(target, emit)?;
+        }
         let flags = flags::flags(target, emit, options)?;
         let mut tried = Vec::new();
         for candidate in self.candidates(options.backend) {
@@ -174,7 +202,7 @@ impl Toolchain {
                     continue;
                 }
             };
-            match self.compile_with(driver, unit, target, emit, &flags) {
+            match self.compile_with(driver, unit, target, emit, &flags, options.backend) {
                 Err(error @ ToolchainError::Rejected { .. }) => match self.probe(driver, target, emit, options.backend)? {
                     Ok(()) => return Err(error),
                     Err(why) => tried.push(format!("{}: {why}", driver.path.display())),
@@ -187,20 +215,20 @@ impl Toolchain {
 
     fn candidates(&self, backend: Backend) -> &[Candidate] {
         match backend {
-            Backend::Clang => &self.clangs,
+            Backend::Clang | Backend::Llvm => &self.clangs,
             Backend::Hipcc => &self.hipccs,
         }
     }
 
     /// Whether the compiler can do this at all, asked of a unit that is certainly right.
     fn probe(&self, driver: &Driver, target: &Target, emit: Emit, backend: Backend) -> Result<ProbeAnswer, ToolchainError> {
-        let key = (driver.path.clone(), target.name, emit);
+        let key = (driver.path.clone(), backend, target.name, emit);
         if let Some(known) = self.probes.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
         let unit = UnitSource { name: "probe", source: flags::probe_source(target, emit), headers: &[] };
         let flags = flags::flags(target, emit, &CompileOptions { backend, ..CompileOptions::default() })?;
-        let answer = match self.compile_with(driver, &unit, target, emit, &flags) {
+        let answer = match self.compile_with(driver, &unit, target, emit, &flags, backend) {
             Ok(_) => Ok(()),
             Err(ToolchainError::Rejected { diagnostics, .. }) => {
                 Err(diagnostics.lines().next().unwrap_or("compiles no probe").to_owned())
@@ -218,90 +246,62 @@ impl Toolchain {
         target: &Target,
         emit: Emit,
         flags: &[String],
+        backend: Backend,
     ) -> Result<Compiled, ToolchainError> {
-        let compiler = Arc::clone(&driver.version);
-        let key = Key::new(unit, target.name, flags, &compiler);
-        if let Some(bytes) = self.cache.as_ref().and_then(|cache| cache.get(&key)) {
-            return Ok(Compiled { bytes, compiler, cached: true });
+        let compiler = name(backend, driver);
+        let key = match backend {
+            Backend::Llvm => Key::new(unit, target.name, &[flags, &llvm::key(emit)].concat(), &compiler),
+            _ => Key::new(unit, target.name, flags, &compiler),
+        };
+        let cached = self.cache.as_ref().and_then(|cache| cache.get(&key));
+        if let Some(Generated { bytes, variants }) = cached.and_then(|bytes| from_cache(backend, bytes)) {
+            return Ok(Compiled { bytes, variants, compiler, cached: true });
         }
-        let bytes = self.run(driver, unit, target, flags)?;
-        let bytes = match emit {
-            Emit::CodeObject => check_code_object(bytes, target).map_err(|why| ToolchainError::BadOutput {
+        let mut made = match backend {
+            Backend::Llvm => self.run_llvm(driver, unit, target, emit, flags)?,
+            _ => Generated { bytes: self.run(driver, unit, target, flags)?, variants: Vec::new() },
+        };
+        if emit == Emit::CodeObject {
+            made.bytes = check_code_object(made.bytes, target).map_err(|why| ToolchainError::BadOutput {
                 unit: unit.name.to_owned(),
                 target: target.name,
                 compiler: compiler.to_string(),
                 why,
-            })?,
-            _ => bytes,
+            })?;
+        }
+        self.put(&key, backend, &made);
+        Ok(Compiled { bytes: made.bytes, variants: made.variants, compiler, cached: false })
+    }
+
+    fn put(&self, key: &Key, backend: Backend, made: &Generated) {
+        let Some(cache) = &self.cache else { return };
+        // Postcard can't fail on these types; an empty entry would be no answer and be made anew.
+        let stored = match backend {
+            Backend::Llvm => cache.put(key, &postcard::to_stdvec(made).unwrap_or_default()),
+            _ => cache.put(key, &made.bytes),
         };
-        if let Some(cache) = &self.cache
-            && let Err(why) = cache.put(&key, &bytes)
+        if let Err(why) = stored
             && cache.first_failure()
         {
             self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(why);
         }
-        Ok(Compiled { bytes, compiler, cached: false })
-    }
-
-    /// Runs the compiler in a private folder: `NAME.hip`, `include/…`, `tmp/` for its own files, `out`.
-    fn run(&self, driver: &Driver, unit: &UnitSource<'_>, target: &Target, flags: &[String]) -> Result<Vec<u8>, ToolchainError> {
-        let dir = tempfile::Builder::new().prefix("hipc-").tempdir();
-        let dir = dir.map_err(|e| ToolchainError::io("create a folder in", &std::env::temp_dir(), e))?;
-        let root = dir.path();
-        let file = format!("{}.hip", unit.name);
-        write(&root.join(&file), unit.source)?;
-        for (path, contents) in unit.headers {
-            write(&root.join("include").join(path), contents)?;
-        }
-        let tmp = root.join("tmp");
-        fs::create_dir(&tmp).map_err(|e| ToolchainError::io("create", &tmp, e))?;
-
-        let mut command = Command::new(&driver.path);
-        command.args(flags).args(["-I", "include", "-o", "out", &file]).current_dir(root).env("TMPDIR", &tmp);
-        // libm follows the source that needs it.
-        command.args(flags::libraries(target, flags));
-        self.settings.prepare(&mut command);
-        let ended = self.children.run(command).map_err(|e| e.into_toolchain(&driver.path))?;
-        if !ended.status.success() {
-            let (unit, target, compiler) = (unit.name.to_owned(), target.name, driver.version.to_string());
-            return Err(match ended.status.code() {
-                _ if self.children.interrupted() => ToolchainError::Interrupted,
-                Some(1) => ToolchainError::Rejected { unit, target, compiler, diagnostics: error::trim(&ended.stderr) },
-                _ => ToolchainError::Crashed {
-                    unit,
-                    target,
-                    compiler,
-                    status: ended.status.to_string(),
-                    diagnostics: error::trim(&ended.stderr),
-                },
-            });
-        }
-        let out = root.join("out");
-        fs::read(&out).map_err(|e| ToolchainError::io("read the compiler's output", &out, e))
     }
 }
 
-/// Unit and header names become paths below the private folder and nowhere else.
-fn check_names(unit: &UnitSource<'_>) -> Result<(), ToolchainError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if unit.name.is_empty() || unit.name.starts_with(['-', '.']) || !unit.name.chars().all(plain) {
-        return Err(ToolchainError::BadName(unit.name.to_owned()));
-    }
-    let inside = |path: &str| !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
-    match unit.headers.iter().find(|(path, _)| !inside(path)) {
-        Some((path, _)) => Err(ToolchainError::BadName((*path).to_owned())),
-        None => Ok(()),
+/// What the provenance calls a compiler.
+fn name(backend: Backend, driver: &Driver) -> Arc<str> {
+    match backend {
+        Backend::Llvm => llvm::name(&driver.version).into(),
+        Backend::Clang | Backend::Hipcc => Arc::clone(&driver.version),
     }
 }
 
-fn write(path: &Path, contents: &str) -> Result<(), ToolchainError> {
-    let create = || -> io::Result<()> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::write(path, contents)
-    };
-    create().map_err(|e| ToolchainError::io("write", path, e))
+/// An entry of the cache.
+fn from_cache(backend: Backend, bytes: Vec<u8>) -> Option<Generated> {
+    match backend {
+        Backend::Llvm => postcard::from_bytes(&bytes).ok(),
+        Backend::Clang | Backend::Hipcc => Some(Generated { bytes, variants: Vec::new() }),
+    }
 }
 
 /// Takes a code object out of hipcc's bundle and makes sure it is one for the target.

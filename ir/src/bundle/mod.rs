@@ -100,10 +100,12 @@ pub enum SectionKind {
     TrialCode,
     /// A [`TuningFile`](crate::tuning::TuningFile) that the plans were made with, as text; named by its number.
     Tuning,
+    /// [`KernelVariants`] of an architecture, postcard; only where variants of code generation were searched.
+    Variants,
 }
 
 impl SectionKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Manifest,
         Self::Tokenizer,
         Self::Graph,
@@ -114,6 +116,7 @@ impl SectionKind {
         Self::Trials,
         Self::TrialCode,
         Self::Tuning,
+        Self::Variants,
     ];
 
     /// Number in the file.
@@ -139,6 +142,7 @@ impl fmt::Display for SectionKind {
             Self::Trials => "trials",
             Self::TrialCode => "code of the trial",
             Self::Tuning => "tuning file",
+            Self::Variants => "variants",
         })
     }
 }
@@ -158,6 +162,37 @@ pub struct Provenance {
     pub compilers: Vec<(String, String)>,
     /// Choices of the person who compiled: context, cache type, back end.
     pub flags: Vec<String>,
+}
+
+/// The variants of code generation that were tried for a kernel, and the one its machine code was made in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelVariants {
+    /// Symbol of the kernel.
+    pub kernel: String,
+    /// Index into `tried`.
+    pub chosen: u32,
+    /// In the order in which the first of equals is taken; one if the kernel had nothing to gain.
+    pub tried: Vec<Variant>,
+}
+
+impl KernelVariants {
+    /// The variant that was taken.
+    pub fn chosen(&self) -> Option<&Variant> {
+        self.tried.get(self.chosen as usize)
+    }
+}
+
+/// A kernel compiled in one variant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variant {
+    /// What was asked of the code generator.
+    pub name: String,
+    /// Vector registers per lane.
+    pub vgpr: u32,
+    /// Waves per SIMD that fit.
+    pub waves: u32,
+    /// Whether registers were spilled.
+    pub spills: bool,
 }
 
 /// Where the weights are.

@@ -1,7 +1,7 @@
 //! Reading a bundle.
 
 use super::table::{Section, read_table};
-use super::{ArchEntry, Digest, FormatError, Manifest, SectionKind};
+use super::{ArchEntry, Digest, FormatError, KernelVariants, Manifest, SectionKind};
 use crate::graph::Graph;
 use crate::plan::Plan;
 use crate::text::TokenizerData;
@@ -152,6 +152,19 @@ impl<B: AsRef<[u8]>> Bundle<B> {
     pub fn trial_code(&self, arch: &str, index: usize) -> Result<&[u8], FormatError> {
         let missing = || FormatError::malformed("table", format!("the code of trial {index} of {arch} is missing"));
         self.contents(SectionKind::TrialCode, &format!("{arch}/{index}")).ok_or_else(missing)
+    }
+
+    /// Which variant of code generation each kernel of an architecture was compiled in; empty if none were searched.
+    ///
+    /// # Errors
+    /// [`FormatError::NoArch`], or what is wrong with the section.
+    pub fn variants(&self, arch: &str) -> Result<Vec<KernelVariants>, FormatError> {
+        self.arch(arch)?;
+        let found: Vec<KernelVariants> = self.decoded(SectionKind::Variants, arch)?.unwrap_or_default();
+        match found.iter().find(|k| k.chosen().is_none()) {
+            Some(k) => Err(FormatError::malformed(format!("variants of {arch}"), format!("{} was compiled in none", k.kernel))),
+            None => Ok(found),
+        }
     }
 
     /// The tuning files that the plans were made with, as text, each with its hash.

@@ -3,6 +3,7 @@
 use hipc::bundle::{BundleRequest, WeightsMode, write};
 use hipc::pipeline::{Built, Options, plan};
 use hipc::target::Target;
+use hipc::toolchain::Backend;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -58,6 +59,8 @@ pub fn compile(model: &Path, to: &Path, weights: WeightsMode) {
                 planned,
                 code: b"none".to_vec(),
                 object: None,
+                variants: Vec::new(),
+                backend: Backend::Clang,
                 compiler: "none".into(),
                 cached: false,
                 trials: Vec::new(),
