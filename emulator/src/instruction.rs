@@ -42,11 +42,14 @@ pub enum Encoding {
     Sdwa,
 }
 
+/// Text of what the disassembler doesn't know.
+pub(crate) const ILLEGAL: &str = "(illegal)";
+
 impl Instruction {
     /// Takes the text apart.
     pub(crate) fn parse(address: u64, size: u32, text: String) -> Self {
         let parts: Option<Vec<_>> = text.split(" :: ").map(Operation::parse).collect();
-        let operations = parts.filter(|p| p.len() <= 2).unwrap_or_default();
+        let operations = parts.filter(|p| p.len() <= 2 && text != ILLEGAL).unwrap_or_default();
         Self { address, size, text, operations }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::disassembler;
 use crate::exec::{Context, Step, build};
-use crate::instruction::Instruction;
+use crate::instruction::{ILLEGAL, Instruction};
 use crate::memory::Allocation;
 use crate::{Arch, EmulatorError, arch};
 use hipc_codeobj::Image;
@@ -116,7 +116,7 @@ fn disassemble(arch: &Arch, wave32: bool, entry: u64, code: &[u8]) -> Result<Vec
         while at < code.len() {
             let address = entry + at as u64;
             // What isn't an instruction is a fault when it is reached; data behind the code never is.
-            let (size, text) = disassembler.decode(&code[at..], address).unwrap_or_else(|| (4, "(illegal)".to_owned()));
+            let (size, text) = disassembler.decode(&code[at..], address).unwrap_or_else(|| (4, ILLEGAL.to_owned()));
             instructions.push(Instruction::parse(address, size as u32, text));
             at += size;
         }

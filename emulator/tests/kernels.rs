@@ -263,13 +263,13 @@ const KERNELS: &[Kernel] = &[
         name: "lanes",
         body: "int lane = t % 32; u32 x = in[i]; u32 y = __builtin_amdgcn_ds_bpermute((t / 32 * 32 + (lane * 5 + 3) % 32) * 4, x); \
                u32 z = __builtin_amdgcn_mov_dpp(x, 0xb1, 0xf, 0xf, true); u32 w = __builtin_amdgcn_ds_swizzle(x, 0x041f); \
-               u32 first = __builtin_amdgcn_readfirstlane(in[g]); if (x & 1) y += 17; out[i] = y + 3 * z + 5 * w + 7 * first;",
+               u32 first = __builtin_amdgcn_readfirstlane(in[g]); if (x & 1) y += 17; out[i] = y + (z ^ 3) + 5 * w + 7 * first;",
         input: mix,
         expect: |v| {
             each(|i| {
                 let (half, lane) = (i / 32 * 32, i % 32);
                 let y = v[half + (lane * 5 + 3) % 32].wrapping_add(if v[i] & 1 == 1 { 17 } else { 0 });
-                y.wrapping_add(v[i ^ 1].wrapping_mul(3)).wrapping_add(v[i ^ 1].wrapping_mul(5)).wrapping_add(v[i / 64].wrapping_mul(7))
+                y.wrapping_add(v[i ^ 1] ^ 3).wrapping_add(v[i ^ 1].wrapping_mul(5)).wrapping_add(v[i / 64].wrapping_mul(7))
             })
         },
         tolerance: 0.0,
