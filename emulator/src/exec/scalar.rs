@@ -46,7 +46,7 @@ impl Value {
         match self {
             Self::Register(r) => wave.pair(r),
             Self::Constant(c) => c,
-            Self::Special(s) => wave.special(s).into(),
+            Self::Special(s) => wave.special64(s),
         }
     }
 }

@@ -235,6 +235,7 @@ pub fn run(cases: &[Case], config: &Config) -> Ran {
             let seed = *number as u64 * 1000 + round;
             if let Err(why) = once(case, &module, [offset(at), offset(taken.len())], config, seed) {
                 let text = texts.join("; ");
+                eprintln!("{} {}: {why}\n    {text}", config.arch, case.name);
                 ran.failures.push(format!("{} ({} lanes): {}: {why}\n    {text}", config.arch, config.width, case.name));
                 break;
             }

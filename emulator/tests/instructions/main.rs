@@ -112,7 +112,7 @@ impl Case {
             scalars: Kind::Integer,
             equal: Equal::Bits,
             all_lanes: false,
-            rounds: 6,
+            rounds: 3,
             prepare: None,
             expect: Box::new(expect),
         }

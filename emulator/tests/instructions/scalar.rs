@@ -77,8 +77,6 @@ fn one(name: &str, f: fn(u32) -> (u32, Option<bool>)) -> Case {
 
 fn arithmetic() -> Vec<Case> {
     use Kind::{Integer, Small};
-    let with_scc = |v: u32| (v, v != 0);
-    let _ = with_scc;
     let mut cases = Vec::new();
     cases.extend(two(&["s_add_u32", "s_add_co_u32"], Integer, |a, b, _| {
         let sum = u64::from(a) + u64::from(b);

@@ -422,7 +422,6 @@ pub fn of(op: &Op, every_control: bool) -> Vec<Case> {
         let mut case = Case::new(&text(op, &v), move |state| evaluate(state, &own, &v)).kinds(&kinds).scalars(scalars).equal(equal);
         // The whole family stands for the mnemonic: not all encodings exist.
         case.name = op.name.to_owned();
-        case.rounds = 5;
         case
     };
     variants.into_iter().map(case).collect()

@@ -271,8 +271,6 @@ fn floats() -> Vec<Op> {
 }
 
 fn conversions() -> Vec<Op> {
-    let pair = |a: u32, b: u32| a & 0xffff | b << 16;
-    let _ = pair;
     vec![
         op("v_cvt_f32_u32", &[Bits], Single, |[a, ..]| to_single(f64::from(a))),
         op("v_cvt_f32_i32", &[Bits], Single, |[a, ..]| to_single(signed(a) as f64)),
@@ -523,12 +521,11 @@ fn comparisons() -> Vec<Case> {
                 })
             };
             let (a, b) = if registers == 2 { ("v[10:11]", "v[12:13]") } else { ("v10", "v12") };
-            let halves = if suffix.ends_with("16") { vec![("", "")] } else { vec![("", "")] };
-            for (x, y) in halves {
+            {
                 let name = format!("{relation}_{suffix}");
                 let kinds = [kind; 4];
                 for vcc in ["vcc", "vcc_lo"] {
-                    let text = format!("v_cmp_{name}_e32 {vcc}, {a}{x}, {b}{y}");
+                    let text = format!("v_cmp_{name}_e32 {vcc}, {a}, {b}");
                     cases.push(Case::new(&text, move |s| s.vcc = mask(s)).kinds(&kinds));
                 }
                 for register in ["s[12:13]", "s12"] {

@@ -142,8 +142,6 @@ fn integers() -> Vec<Case> {
 fn packed() -> Vec<Case> {
     /// Name, floats, sources, function of a half.
     type Row = (&'static str, bool, usize, fn(u32, u32, u32) -> u32);
-    let signed = |v: u32| i64::from(v as u16 as i16);
-    let _ = signed;
     const ROWS: &[Row] = &[
         ("v_pk_add_f16", true, 2, |a, b, _| to_half(half(a) + half(b))),
         ("v_pk_mul_f16", true, 2, |a, b, _| to_half(half(a) * half(b))),
