@@ -94,7 +94,8 @@ fn cpp_type(param: &Param) -> String {
         Shape::F32(_) | Shape::Ssq | Shape::Scratch => "f32",
         Shape::Q8(_) => "Q8",
         Shape::Partials => "Best",
-        Shape::Ids | Shape::Tokens | Shape::Outbox => "i32",
+        Shape::Ids | Shape::Tokens => "i32",
+        Shape::Outbox => "u64",
         Shape::Sampling => "Sampling",
         Shape::Draws => "f64",
         // A vector is read as plain values, a matrix as its type.

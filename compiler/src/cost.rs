@@ -114,9 +114,8 @@ fn operand_bytes(kernel: &KernelSpec, param: &Param, tokens: u32) -> u64 {
         Shape::Partials if param.access == Access::Read => 8 * t * u64::from(kernel.geometry.parts_in),
         Shape::Partials => 8 * t * u64::from(kernel.parts_out()),
         Shape::Ids | Shape::Tokens => 4 * t,
-        Shape::Outbox => 4,
         Shape::Sampling => SamplingState::BYTES,
-        Shape::Draws => 8,
+        Shape::Draws | Shape::Outbox => 8,
         Shape::Weight { dtype, layout, rows, cols } => {
             let rows = if matches!(kernel.op, FusedOp::Embed(_)) && param.role == Role::Weight(0) { t } else { u64::from(rows) };
             rows * layout.row_bytes(dtype, cols).unwrap_or(0)

@@ -241,7 +241,7 @@ impl Places {
         // One more than positions: the token chosen after the last.
         let tokens = u64::from(request.ctx) + 1;
         places.tokens = places.append(BufferKind::Tokens, Space::Persistent, 4 * tokens);
-        places.outbox = places.append(BufferKind::Outbox, Space::Pinned, 4 * tokens);
+        places.outbox = places.append(BufferKind::Outbox, Space::Pinned, 8 * tokens);
         places.sampling = places.append(BufferKind::Sampling, Space::Persistent, SamplingState::BYTES);
         places.draws = places.append(BufferKind::Draws, Space::Persistent, 8 * tokens);
         let (mut weights, mut ropes, mut caches) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());

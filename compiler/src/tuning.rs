@@ -122,7 +122,8 @@ pub fn tuned_kernels<'a>(plan: &'a Plan, files: &[TuningFile]) -> Vec<&'a str> {
     decode_kernels(plan).filter(|(_, k)| tuned(k)).map(|(_, k)| k.name.as_str()).collect()
 }
 
-/// How a bundle's provenance names a file.
+/// How a bundle's provenance names a file: not by where it lay on the machine that compiled.
 pub fn provenance(source: &Source) -> String {
-    format!("--tune {} (BLAKE3 {})", source.path.display(), Digest::of(source.text.as_bytes()))
+    let name = source.path.file_name().unwrap_or(source.path.as_os_str());
+    format!("--tune {} (BLAKE3 {})", name.display(), Digest::of(source.text.as_bytes()))
 }

@@ -136,7 +136,7 @@ fn missing_clang_is_explained() {
     assert!(text.contains("HIPC_CLANG=/nonexistent/clang: not found"), "{text}");
     assert!(text.contains("gfx1100") && text.contains("clang-22 lld-22"), "{text}");
 
-    let text = with(Settings { path: OsString::new(), clang: None, hipcc: None, cache: CacheSetting::Off, generator: None });
+    let text = with(Settings { cache: CacheSetting::Off, ..Settings::default() });
     if Path::new("/opt/rocm/llvm/bin/clang").exists() {
         return eprintln!("skipped: ROCm's clang is found without PATH");
     }
@@ -171,7 +171,7 @@ fn a_clang_that_does_not_know_the_target_is_passed_over() {
     let mut path = OsString::from(dir.path());
     path.push(":");
     path.push(Settings::from_env().path);
-    let settings = Settings { path, clang: None, hipcc: None, cache: CacheSetting::Off, generator: None };
+    let settings = Settings { path, cache: CacheSetting::Off, ..Settings::default() };
     let toolchain = Toolchain::new(settings.clone());
     match clang(&toolchain, KERNEL, "gfx1100", Emit::CodeObject) {
         Ok(compiled) => assert_ne!(&*compiled.compiler, "clang version 22.0.0"),

@@ -1,10 +1,12 @@
 //! Runs a grid of workgroups: initial registers, waves, barriers.
 
+use crate::exec::Step;
 use crate::memory::{Allocation, Memory, View};
 use crate::module::{CODE_BASE, Kernel, Module, Steps, registers};
 use crate::operand::{ACCUMULATORS, EXEC, SCALARS, TTMP};
+use crate::sanitizer::{self, Initial, Nobody, Observer, Sanitizer};
 use crate::wave::{Flow, Group, Wave};
-use crate::{Arch, EmulatorError, Fault, FaultKind};
+use crate::{Arch, EmulatorError, Extent, Fault, FaultKind, Finding};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -28,16 +30,20 @@ pub struct Dispatch<'a> {
 
 /// How to run.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// Instructions that a wave may execute: what never ends is a fault.
     pub budget: u64,
-    /// Workgroups on several threads.
+    /// Workgroups on several threads (one after the other with the sanitizer).
     pub parallel: bool,
+    /// Watch for what hardware may punish: [`Report::findings`].
+    pub sanitize: bool,
+    /// For the sanitizer: the memory that the launch may access; without, all that is allocated.
+    pub extents: Option<&'a [Extent]>,
 }
 
-impl Default for Options {
+impl Default for Options<'_> {
     fn default() -> Self {
-        Self { budget: 100_000_000, parallel: true }
+        Self { budget: 100_000_000, parallel: true, sanitize: false, extents: None }
     }
 }
 
@@ -50,6 +56,8 @@ pub struct Report {
     pub lane_instructions: u64,
     /// Waves.
     pub waves: u64,
+    /// What the sanitizer found, by instruction: one finding per instruction and kind.
+    pub findings: Vec<Finding>,
 }
 
 impl Report {
@@ -76,13 +84,23 @@ impl Module {
         let view = memory.view(own);
         let [x, y, z] = dispatch.grid;
         let groups = u64::from(x) * u64::from(y) * u64::from(z);
-        let one = |n: u64| {
-            let id =
-                [(n % u64::from(x)) as u32, (n / u64::from(x) % u64::from(y)) as u32, (n / u64::from(x) / u64::from(y)) as u32];
-            match &kernel.steps {
-                Steps::Wave32(steps) => run_group(&setup, &kernel, steps, id, &view, options),
-                Steps::Wave64(steps) => run_group(&setup, &kernel, steps, id, &view, options),
+        let id = |n: u64| {
+            [(n % u64::from(x)) as u32, (n / u64::from(x) % u64::from(y)) as u32, (n / u64::from(x) / u64::from(y)) as u32]
+        };
+        if options.sanitize {
+            let shadows = view.shadows();
+            let launch = Launch { setup: &setup, kernel: &kernel, view: &view, shadows: &shadows, options };
+            return match &kernel.steps {
+                Steps::Wave32(steps) => launch.watched(steps, (0..groups).map(id)),
+                Steps::Wave64(steps) => launch.watched(steps, (0..groups).map(id)),
             }
+            .map_err(EmulatorError::Fault);
+        }
+        view.forget_shadows();
+        let launch = Launch { setup: &setup, kernel: &kernel, view: &view, shadows: &view, options };
+        let one = |n: u64| match &kernel.steps {
+            Steps::Wave32(steps) => launch.group(steps, id(n), &mut Nobody),
+            Steps::Wave64(steps) => launch.group(steps, id(n), &mut Nobody),
         };
         let done = if options.parallel {
             (0..groups).into_par_iter().map(one).try_reduce(Report::default, |a, b| Ok(a.add(b)))
@@ -267,70 +285,101 @@ fn kernarg(facts: &hipc_codeobj::Kernel, dispatch: &Dispatch) -> Vec<u8> {
     bytes
 }
 
-fn run_group<const W: usize>(
-    setup: &Setup,
-    kernel: &Kernel,
-    steps: &[crate::exec::Step<W>],
-    id: [u32; 3],
-    view: &View,
-    options: &Options,
-) -> Result<Report, Box<Fault>> {
-    let mut group = Group { memory: view, hint: 0, lds: vec![0; setup.lds as usize], code_base: CODE_BASE };
-    let count = setup.threads.div_ceil(W as u32);
-    let mut waves: Vec<Wave<W>> = (0..count).map(|index| setup.wave(index, id)).collect();
-    waves.iter_mut().for_each(|w| w.next = kernel.entry);
-    let mut running: Vec<bool> = vec![true; waves.len()];
-    // Each wave runs up to the next barrier, then all go on: the order between barriers is theirs to synchronise.
-    while running.iter().any(|r| *r) {
-        for (wave, running) in waves.iter_mut().zip(&mut running).filter(|(_, running)| **running) {
-            *running = run_wave(wave, &mut group, kernel, steps, id, options)?;
-        }
-    }
-    let sum = |f: fn(&Wave<W>) -> u64| waves.iter().map(f).sum();
-    Ok(Report { instructions: sum(|w| w.executed), lane_instructions: sum(|w| w.lane_instructions), waves: u64::from(count) })
+/// A dispatch that runs.
+struct Launch<'a> {
+    setup: &'a Setup<'a>,
+    kernel: &'a Kernel,
+    view: &'a View,
+    shadows: &'a View,
+    options: &'a Options<'a>,
 }
 
-/// Runs a wave up to its next barrier (true) or its end (false).
-fn run_wave<const W: usize>(
-    wave: &mut Wave<W>,
-    group: &mut Group,
-    kernel: &Kernel,
-    steps: &[crate::exec::Step<W>],
-    id: [u32; 3],
-    options: &Options,
-) -> Result<bool, Box<Fault>> {
-    loop {
-        let at = wave.next as usize;
-        let index = wave.index;
-        let fault = |kind, lane| {
-            let instruction = kernel.instructions().get(at);
-            Box::new(Fault {
-                kernel: kernel.facts.name.clone(),
-                kind,
-                address: instruction.map_or(0, |i| i.address),
-                instruction: instruction.map_or("(behind the end of the code)".to_owned(), |i| i.text.clone()),
-                workgroup: id,
-                wave: index,
-                lane,
-            })
-        };
-        let Some(step) = steps.get(at) else { return Err(fault(FaultKind::Illegal, None)) };
-        if wave.executed >= options.budget {
-            return Err(fault(FaultKind::Budget(options.budget), None));
+impl Launch<'_> {
+    /// All workgroups, one after the other, under the sanitizer's eyes.
+    fn watched<const W: usize>(&self, steps: &[Step<W>], ids: impl Iterator<Item = [u32; 3]>) -> Result<Report, Box<Fault>> {
+        let Setup { arch, dispatch, rsrc2, .. } = *self.setup;
+        let effects = sanitizer::effects(self.kernel, arch, W);
+        let initial = Initial::new(arch, rsrc2);
+        let mut sanitizer =
+            Sanitizer::new(arch, self.kernel, &effects, self.shadows, self.options.extents, initial, dispatch.grid);
+        let mut sum = Report::default();
+        for id in ids {
+            sum = sum.add(self.group(steps, id, &mut sanitizer)?);
         }
-        wave.executed += 1;
-        wave.next += 1;
-        if step.vector {
-            wave.lane_instructions += u64::from(wave.exec().count_ones());
+        sum.findings = sanitizer.finish();
+        Ok(sum)
+    }
+
+    fn group<const W: usize>(
+        &self,
+        steps: &[Step<W>],
+        id: [u32; 3],
+        observer: &mut impl Observer<W>,
+    ) -> Result<Report, Box<Fault>> {
+        let Setup { threads, lds, .. } = *self.setup;
+        let (memory, shadows) = (self.view, self.shadows);
+        let mut group = Group { memory, hint: 0, lds: vec![0; lds as usize], code_base: CODE_BASE, shadows, trace: None };
+        let count = threads.div_ceil(W as u32);
+        let mut waves: Vec<Wave<W>> = (0..count).map(|index| self.setup.wave(index, id)).collect();
+        waves.iter_mut().for_each(|w| w.next = self.kernel.entry);
+        observer.begin(id, &waves, lds as usize);
+        let mut running: Vec<bool> = vec![true; waves.len()];
+        // Each wave runs up to the next barrier, then all go on: the order between barriers is theirs to synchronise.
+        while running.iter().any(|r| *r) {
+            let before = running.clone();
+            for (wave, running) in waves.iter_mut().zip(&mut running).filter(|(_, running)| **running) {
+                *running = self.wave(wave, &mut group, steps, id, observer)?;
+            }
+            observer.round(&waves, &before, &running);
         }
-        match (step.run)(wave, group) {
-            Flow::Next => {}
-            Flow::Jump(to) => wave.next = to,
-            Flow::Barrier => return Ok(true),
-            Flow::End => return Ok(false),
-            Flow::Fault(boxed) => {
-                let (kind, lane) = *boxed;
-                return Err(fault(kind, lane));
+        let sum = |f: fn(&Wave<W>) -> u64| waves.iter().map(f).sum();
+        let (instructions, lane_instructions) = (sum(|w| w.executed), sum(|w| w.lane_instructions));
+        Ok(Report { instructions, lane_instructions, waves: u64::from(count), findings: Vec::new() })
+    }
+
+    /// Runs a wave up to its next barrier (true) or its end (false).
+    fn wave<const W: usize>(
+        &self,
+        wave: &mut Wave<W>,
+        group: &mut Group,
+        steps: &[Step<W>],
+        id: [u32; 3],
+        observer: &mut impl Observer<W>,
+    ) -> Result<bool, Box<Fault>> {
+        let (kernel, options) = (self.kernel, self.options);
+        loop {
+            let at = wave.next as usize;
+            let index = wave.index;
+            let fault = |kind, lane| {
+                let instruction = kernel.instructions().get(at);
+                Box::new(Fault {
+                    kernel: kernel.facts.name.clone(),
+                    kind,
+                    address: instruction.map_or(0, |i| i.address),
+                    instruction: instruction.map_or("(behind the end of the code)".to_owned(), |i| i.text.clone()),
+                    workgroup: id,
+                    wave: index,
+                    lane,
+                })
+            };
+            let Some(step) = steps.get(at) else { return Err(fault(FaultKind::Illegal, None)) };
+            if wave.executed >= options.budget {
+                return Err(fault(FaultKind::Budget(options.budget), None));
+            }
+            wave.executed += 1;
+            wave.next += 1;
+            if step.vector {
+                wave.lane_instructions += u64::from(wave.exec().count_ones());
+            }
+            match observer.step(at, step, wave, group) {
+                Flow::Next => {}
+                Flow::Jump(to) => wave.next = to,
+                Flow::Barrier => return Ok(true),
+                Flow::End => return Ok(false),
+                Flow::Fault(boxed) => {
+                    let (kind, lane) = *boxed;
+                    return Err(fault(kind, lane));
+                }
             }
         }
     }

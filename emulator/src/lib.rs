@@ -33,6 +33,7 @@ mod instruction;
 mod memory;
 mod module;
 mod operand;
+mod sanitizer;
 mod wave;
 
 pub use arch::{Arch, Generation, all as archs, find as find_arch};
@@ -43,3 +44,4 @@ pub use instruction::{Encoding, Instruction, Operation};
 pub use memory::{Memory, Unmapped};
 pub use module::{Kernel, Module};
 pub use operand::{Half, Operand, Place, Special};
+pub use sanitizer::{Extent, Finding, FindingKind};

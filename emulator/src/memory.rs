@@ -4,10 +4,10 @@
 //! its values and never one of this program.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Where the first allocation lies.
-const FIRST: u64 = 0x10_0000_0000;
+pub(crate) const FIRST: u64 = 0x10_0000_0000;
 /// Unmapped bytes between allocations, at least.
 const GAP: u64 = 64 << 10;
 /// Alignment of allocations, that of hipMalloc.
@@ -22,13 +22,31 @@ pub(crate) struct Allocation {
     words: Box<[AtomicU32]>,
     /// Taken by 64-bit atomics.
     wide: Mutex<()>,
+    /// For the sanitizer: of the same size; a bit is set where nothing was ever written. Made when it is first needed.
+    shadow: Mutex<Option<Arc<Allocation>>>,
 }
 
 impl Allocation {
     pub(crate) fn new(base: u64, size: u64, writable: bool) -> Self {
         // One word more than is there, so that an unaligned word at the end can be read as two.
         let words = usize::try_from(size.div_ceil(4) + 1).expect("a 64-bit address space");
-        Self { base, size, writable, words: (0..words).map(|_| AtomicU32::new(0)).collect(), wide: Mutex::new(()) }
+        let words = (0..words).map(|_| AtomicU32::new(0)).collect();
+        Self { base, size, writable, words, wide: Mutex::new(()), shadow: Mutex::new(None) }
+    }
+
+    fn shadow_slot(&self) -> MutexGuard<'_, Option<Arc<Self>>> {
+        self.shadow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its shadow; one that says that all is written unless there is one.
+    fn shadow(&self) -> Arc<Self> {
+        let mut slot = self.shadow_slot();
+        slot.get_or_insert_with(|| Arc::new(Self::new(self.base, self.size, self.writable))).clone()
+    }
+
+    /// All of it counts as never written.
+    fn undefine(&self) {
+        self.shadow().words.iter().for_each(|word| word.store(u32::MAX, Ordering::Relaxed));
     }
 
     /// Offset of an access that lies within.
@@ -75,7 +93,7 @@ impl Allocation {
 
     /// As [`Self::update32`], of two words.
     pub(crate) fn update64(&self, offset: usize, f: impl Fn(u64) -> u64) -> u64 {
-        let _guard = self.wide.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _guard = self.wide.lock().unwrap_or_else(PoisonError::into_inner);
         let old = u64::from(self.read32(offset + 4)) << 32 | u64::from(self.read32(offset));
         let new = f(old);
         self.write(offset, new as u32, 4);
@@ -128,6 +146,8 @@ pub struct Unmapped {
 pub struct Memory {
     /// By address.
     allocations: RwLock<Vec<Arc<Allocation>>>,
+    /// What is allocated counts as never written.
+    tracks: bool,
 }
 
 impl Memory {
@@ -136,15 +156,35 @@ impl Memory {
         Self::default()
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Vec<Arc<Allocation>>) -> T) -> T {
-        f(&mut self.allocations.write().unwrap_or_else(std::sync::PoisonError::into_inner))
+    /// Without allocations; for the sanitizer, follows which bytes have been written. All launches should be sanitized then: what one
+    /// writes that isn't can't be told apart, so all that it may have written counts as written.
+    pub fn tracking() -> Self {
+        Self { tracks: true, ..Self::default() }
     }
 
-    /// Allocates zeroed memory and gives its address. Unmapped space lies around it.
+    fn with<T>(&self, f: impl FnOnce(&mut Vec<Arc<Allocation>>) -> T) -> T {
+        f(&mut self.allocations.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Allocates memory and gives its address. Unmapped space lies around it. It holds zeros that nobody should rely on: for the
+    /// sanitizer, [tracked](Self::tracking) memory is never written.
     pub fn allocate(&self, bytes: u64) -> u64 {
+        self.add(bytes, self.tracks)
+    }
+
+    /// Allocates memory whose zeros are its contents.
+    pub fn allocate_zeroed(&self, bytes: u64) -> u64 {
+        self.add(bytes, false)
+    }
+
+    fn add(&self, bytes: u64, undefined: bool) -> u64 {
         self.with(|all| {
             let base = all.last().map_or(FIRST, |last| (last.base + last.size + GAP).next_multiple_of(ALIGNMENT));
-            all.push(Arc::new(Allocation::new(base, bytes, true)));
+            let allocation = Allocation::new(base, bytes, true);
+            if undefined {
+                allocation.undefine();
+            }
+            all.push(Arc::new(allocation));
             base
         })
     }
@@ -168,6 +208,9 @@ impl Memory {
         let view = self.view(Vec::new());
         let (allocation, offset) = view.range(address, bytes.len() as u64)?;
         allocation.copy_in(offset, bytes);
+        if let Some(shadow) = &*allocation.shadow_slot() {
+            shadow.copy_in(offset, &vec![0; bytes.len()]);
+        }
         Ok(())
     }
 
@@ -184,7 +227,7 @@ impl Memory {
 
     /// What a dispatch sees: all allocations, and some of its own.
     pub(crate) fn view(&self, own: Vec<Arc<Allocation>>) -> View {
-        let mut allocations = self.allocations.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let mut allocations = self.allocations.read().unwrap_or_else(PoisonError::into_inner).clone();
         allocations.extend(own);
         allocations.sort_by_key(|a| a.base);
         View { allocations }
@@ -198,6 +241,16 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// The shadows of all allocations.
+    pub(crate) fn shadows(&self) -> Self {
+        Self { allocations: self.allocations.iter().map(|a| a.shadow()).collect() }
+    }
+
+    /// Forgets what was never written: a launch that isn't watched may write it.
+    pub(crate) fn forget_shadows(&self) {
+        self.allocations.iter().filter(|a| a.writable).for_each(|a| *a.shadow_slot() = None);
+    }
+
     fn range(&self, address: u64, bytes: u64) -> Result<(&Allocation, u64), Unmapped> {
         let allocation = self.near(address).filter(|a| address - a.base <= a.size && bytes <= a.size - (address - a.base));
         allocation.map(|a| (a, address - a.base)).ok_or(Unmapped { address, bytes })

@@ -3,6 +3,7 @@
 use crate::FaultKind;
 use crate::memory::View;
 use crate::operand::{EXEC, M0, NULL, SCALARS, Special, VCC};
+use crate::sanitizer::Access;
 
 /// Upper half of flat addresses that mean LDS.
 pub(crate) const SHARED_APERTURE: u32 = 0x0001_0000;
@@ -61,6 +62,19 @@ pub(crate) struct Group<'a> {
     pub(crate) lds: Vec<u8>,
     /// Where the code object's address 0 is loaded.
     pub(crate) code_base: u64,
+    /// For the sanitizer: the memory's shadows, and the accesses of the instruction.
+    pub(crate) shadows: &'a View,
+    pub(crate) trace: Option<Vec<Access>>,
+}
+
+impl Group<'_> {
+    /// Tells the sanitizer, if there is one, of an access.
+    #[inline]
+    pub(crate) fn note(&mut self, access: impl FnOnce() -> Access) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(access());
+        }
+    }
 }
 
 impl<const W: usize> Wave<W> {

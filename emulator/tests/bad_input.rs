@@ -44,7 +44,7 @@ fn object(at: usize) -> &'static [u8] {
     &ALL.get_or_init(|| ARCHS.iter().map(|a| compile(a, SOURCE)).collect())[at]
 }
 
-fn options() -> Options {
+fn options() -> Options<'static> {
     Options { budget: 5_000, parallel: false, ..Options::default() }
 }
 

@@ -309,7 +309,16 @@ const KERNELS: &[Kernel] = &[
             each(|i| {
                 let x = f64::from(f(v[i]));
                 let y = f64::from(f(v[i]).abs() + 0.1);
-                let sum = y.ln() + (x * 0.25).exp() + y.sqrt() + x.exp2() * 0.001 + x.trunc() + x.ceil() * 2.0 + y.round_ties_even() + x.min(y) + 1.0 / y + y.copysign(x);
+                let sum = y.ln()
+                    + (x * 0.25).exp()
+                    + y.sqrt()
+                    + x.exp2() * 0.001
+                    + x.trunc()
+                    + x.ceil() * 2.0
+                    + y.round_ties_even()
+                    + x.min(y)
+                    + 1.0 / y
+                    + y.copysign(x);
                 (sum as f32).to_bits()
             })
         },
@@ -483,7 +492,8 @@ fn run(module: &Module, name: &str, input: &[u32], groups: u32) -> Result<Vec<u3
     let bytes: Vec<u8> = input.iter().flat_map(|w| w.to_le_bytes()).collect();
     memory.write(from, &bytes).map_err(|e| e.to_string())?;
     let kernarg: Vec<u8> = [from, to].iter().flat_map(|a| a.to_le_bytes()).collect();
-    let dispatch = Dispatch { kernel: name, grid: [groups, 1, 1], workgroup: [THREADS as u32, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
+    let dispatch =
+        Dispatch { kernel: name, grid: [groups, 1, 1], workgroup: [THREADS as u32, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
     module.run(&dispatch, &memory, &Options { parallel: false, ..Options::default() }).map_err(|e| e.to_string())?;
     let mut bytes = vec![0; 4 * WORDS];
     memory.read(to, &mut bytes).map_err(|e| e.to_string())?;
@@ -528,7 +538,10 @@ fn matrices(arch: &str, module: &Module) -> Vec<String> {
     let input: Vec<u32> = (0..WORDS).map(|i| (mix(i) % 15).wrapping_sub(7)).collect();
     let product = |size: usize, depth: usize| -> Vec<u32> {
         (0..size * size)
-            .map(|at| (0..depth).map(|k| input[at / size * depth + k] as i32 * input[256 + at % size * depth + k] as i32).sum::<i32>() as u32)
+            .map(|at| {
+                (0..depth).map(|k| input[at / size * depth + k] as i32 * input[256 + at % size * depth + k] as i32).sum::<i32>()
+                    as u32
+            })
             .collect()
     };
     let has: &[&str] = match arch {

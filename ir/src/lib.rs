@@ -9,6 +9,7 @@ pub mod graph;
 pub mod plan;
 pub mod text;
 pub mod tuning;
+pub mod units;
 pub mod verify;
 
 pub use cranelift_entity::{EntityRef, PrimaryMap};

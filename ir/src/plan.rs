@@ -29,8 +29,8 @@ pub struct StepState {
     pub n: i32,
     /// First token of the chunk whose logits and arg-max are wanted.
     pub head_from: i32,
-    /// Zero.
-    pub reserved: i32,
+    /// Number of the generation that the step belongs to: what the host counts, and finds beside each id in the outbox.
+    pub generation: i32,
 }
 
 impl StepState {
@@ -39,11 +39,17 @@ impl StepState {
     /// The bytes a device sees.
     pub fn to_bytes(self) -> [u8; 16] {
         let mut out = [0; 16];
-        for (chunk, v) in out.chunks_exact_mut(4).zip([self.pos, self.n, self.head_from, self.reserved]) {
+        for (chunk, v) in out.chunks_exact_mut(4).zip([self.pos, self.n, self.head_from, self.generation]) {
             chunk.copy_from_slice(&v.to_le_bytes());
         }
         out
     }
+}
+
+/// An entry of the outbox: the id in the lower half, the generation's number in the upper. One word, so that whoever sees the
+/// number sees the id that belongs to it.
+pub fn outbox_entry(id: i32, generation: i32) -> u64 {
+    u64::from(id.cast_unsigned()) | u64::from(generation.cast_unsigned()) << 32
 }
 
 /// How the next token is chosen: little-endian, [`SamplingState::BYTES`] in all, the rest zero. All zero is greedy.
@@ -243,7 +249,7 @@ pub enum BufferKind {
     State,
     /// i32 `[ctx + 1]`.
     Tokens,
-    /// i32 `[ctx + 1]`: chosen ids by position, for the host.
+    /// u64 `[ctx + 1]`: chosen ids by position, for the host; see [`outbox_entry`].
     Outbox,
     /// [`SamplingState`].
     Sampling,

@@ -5,7 +5,7 @@
 //! the source. Nothing that was measured is used unless its file is named.
 
 use crate::bundle::Digest;
-use crate::fused::FusedOp;
+use crate::fused::{FusedOp, Gemv, SegmentOut, Tail};
 use crate::plan::{Geometry, KernelSpec};
 use serde::{Deserialize, Serialize};
 
@@ -109,10 +109,23 @@ pub struct Times {
     pub predicted_ns: u64,
 }
 
+/// The op, but for what its time doesn't depend on: the length of a cache that a GEMV appends to.
+fn timed(op: &FusedOp) -> FusedOp {
+    let mut op = op.clone();
+    if let FusedOp::Gemv(Gemv { tail: Tail::Separate(outs), .. }) = &mut op {
+        for out in outs {
+            if let SegmentOut::Append(_, cache) = out {
+                cache.ctx = 0;
+            }
+        }
+    }
+    op
+}
+
 impl Entry {
-    /// Whether it speaks of this launch, whose program has steps of one token.
+    /// Whether it speaks of this launch, whose program has steps of one token; in bundles of any context, unless it reads the cache.
     pub fn is_for(&self, target: &str, op: &FusedOp) -> bool {
-        self.target == target && self.op == *op
+        self.target == target && timed(&self.op) == timed(op)
     }
 
     /// Whether a kernel has its geometry.

@@ -47,7 +47,7 @@ fn products(c: &mut Criterion) {
             }
             let ssq = vec![1f32; 4 * tokens];
             let mut y = vec![0f32; ROWS as usize * tokens];
-            let state = StepState { pos: 0, n: tokens as i32, head_from: 0, reserved: 0 };
+            let state = StepState { pos: 0, n: tokens as i32, head_from: 0, generation: 0 };
             group.throughput(Throughput::Bytes(bytes as u64));
             group.bench_function(dtype.name(), |b| {
                 b.iter(|| {

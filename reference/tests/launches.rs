@@ -63,7 +63,8 @@ fn operand(spec: &KernelSpec, access: Access, shape: Shape, tokens: usize, rng: 
         Shape::State => vec![0; 16],
         Shape::Sampling => vec![0; 64],
         Shape::Draws => vec![0; 8 * (CTX as usize + 1)],
-        Shape::Tokens | Shape::Outbox => (0..=CTX).flat_map(|_| rng.random_range(0..VOCAB as i32).to_le_bytes()).collect(),
+        Shape::Tokens => (0..=CTX).flat_map(|_| rng.random_range(0..VOCAB as i32).to_le_bytes()).collect(),
+        Shape::Outbox => (0..=CTX).flat_map(|_| rng.random::<u64>().to_le_bytes()).collect(),
         Shape::Ids => vec![0xab; 4 * tokens],
         Shape::F32(n) => floats(n as usize * tokens, rng),
         Shape::Q8(n) => {
@@ -135,7 +136,8 @@ fn compare(op: FusedOp, tile: u32, state: StepState, seed: u64) -> Result<(), Te
 }
 
 fn state() -> impl Strategy<Value = StepState> {
-    (0..40i32, 1..6i32).prop_flat_map(|(pos, n)| (0..=n).prop_map(move |head_from| StepState { pos, n, head_from, reserved: 0 }))
+    (0..40i32, 1..6i32)
+        .prop_flat_map(|(pos, n)| (0..=n).prop_map(move |head_from| StepState { pos, n, head_from, generation: 0 }))
 }
 
 fn finish(ssq: bool) -> impl Strategy<Value = Finish> {
@@ -174,7 +176,7 @@ fn a_wrong_result_does_not_pass() {
     let spec = KernelSpec { name: "test".into(), op, geometry };
     let params = spec.op.params();
     let rng = &mut ChaCha8Rng::seed_from_u64(1);
-    let state = StepState { pos: 0, n: 1, head_from: 0, reserved: 0 };
+    let state = StepState { pos: 0, n: 1, head_from: 0, generation: 0 };
     let before: Vec<Words> = params.iter().map(|p| words(&operand(&spec, p.access, p.shape, 1, rng))).collect();
     let mut after = before.clone();
     let args = params.iter().zip(&mut after).map(|(param, (words, len))| match param.access {
@@ -255,7 +257,7 @@ proptest! {
         let cache = CacheSpec { heads: 2, head_dim: 48, ctx: CTX, kv };
         let prologue = Some(QkPrologue { norm: norm.then_some(Real(1e-6)), rope });
         let op = Attend { heads: 4, cache, scale: Real(0.144), prologue, finish };
-        let state = StepState { pos, n: 1, head_from: 0, reserved: 0 };
+        let state = StepState { pos, n: 1, head_from: 0, generation: 0 };
         compare(FusedOp::Attend(op), 1, state, seed)?;
     }
 
@@ -301,7 +303,7 @@ proptest! {
             Access::Read => Arg::Read(&bytemuck::cast_slice(words)[..*len]),
             Access::Write | Access::Update => Arg::Write(&mut bytemuck::cast_slice_mut(words)[..*len]),
         });
-        let result = exec(&spec, StepState { pos: 0, n: 1, head_from: 0, reserved: 0 }, args.collect());
+        let result = exec(&spec, StepState { pos: 0, n: 1, head_from: 0, generation: 0 }, args.collect());
         let refused = matches!(result, Err(LaunchError::Operand { .. }));
         prop_assert!(refused);
     }

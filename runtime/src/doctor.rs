@@ -3,7 +3,7 @@
 use crate::device::hip::{HipDriver, HipRuntime, installed};
 use crate::device::host::memory;
 use crate::device::{DeviceError, Driver};
-use crate::units::bytes;
+use hipc_ir::units::bytes;
 use serde::Serialize;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;

@@ -125,6 +125,10 @@ pub struct PlanEngine<B> {
     sampling: SamplingState,
     /// By program, once they are needed.
     recorded: Vec<Recording>,
+    /// 2, 4, … decode steps at once, where a device works ahead.
+    groups: Vec<Recording>,
+    /// Number of the generation, or of the last one.
+    generation: i32,
     pipeline: Option<Pipeline>,
     single_steps: bool,
     trace: bool,
@@ -138,6 +142,8 @@ impl<B: Backend> PlanEngine<B> {
             tokens: Vec::new(),
             sampling: SamplingState::default(),
             recorded: Vec::new(),
+            groups: Vec::new(),
+            generation: 0,
             pipeline: None,
             single_steps,
             trace: false,
@@ -175,6 +181,13 @@ impl<B: Backend> PlanEngine<B> {
         for index in self.recorded.len()..self.backend.plan().programs.len() {
             let count = self.backend.plan().programs[index].launches.len();
             self.recorded.push(self.backend.record(index, 0..count, 1)?);
+        }
+        if self.backend.works_ahead() && self.groups.is_empty() {
+            let decode = self.program(ProgramKind::Decode)?;
+            let count = self.backend.plan().programs[decode].launches.len();
+            for steps in pipeline::GROUPS {
+                self.groups.push(self.backend.record(decode, 0..count, steps)?);
+            }
         }
         let told = self.backend.plan().programs.iter().zip(&self.recorded).map(|(program, recorded)| {
             let how = if recorded.is_graph() { "one graph of " } else { "" };
@@ -218,10 +231,10 @@ impl<B: Backend> PlanEngine<B> {
         let index = self.program(if n > 1 && !self.single_steps { ProgramKind::Prompt } else { ProgramKind::Decode })?;
         let plan = self.backend.plan();
         let (count, tokens, state) = (plan.programs[index].launches.len(), plan.tokens, plan.state);
-        let pos = self.tokens.len();
+        let (pos, generation) = (self.tokens.len(), self.generation);
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         self.backend.write(tokens, 4 * pos as u64, &bytes)?;
-        let step = StepState { pos: pos as i32, n: n as i32, head_from: want.head_from(n) as i32, reserved: 0 };
+        let step = StepState { pos: pos as i32, n: n as i32, head_from: want.head_from(n) as i32, generation };
         self.backend.write(state, 0, &step.to_bytes())?;
         self.run(index, count)?;
         self.tokens.extend(ids);

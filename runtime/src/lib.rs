@@ -15,5 +15,4 @@ pub mod synthetic;
 pub mod tables;
 pub mod text;
 pub mod tune;
-pub mod units;
 pub mod verify;

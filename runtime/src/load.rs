@@ -10,8 +10,8 @@ use crate::device::select::{DeviceName, HOST, Selected, select};
 use crate::device::{Backend, DeviceError, Driver, DriverBackend, Placement, Progress, WeightSource, check_fits};
 use crate::engine::{Engine, EngineError, PlanEngine};
 use crate::exact::ExactEngine;
-use crate::units::bytes;
 use hipc_ir::plan::{BufferKind, Plan, Space};
+use hipc_ir::units::bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

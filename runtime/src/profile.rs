@@ -176,7 +176,7 @@ impl Timer<'_> {
     /// Seconds of a pass, by so many passes in a row, measured so often.
     fn seconds(&mut self, launches: &[usize], passes: u32, times: u32) -> Result<(Vec<f64>, bool), DeviceError> {
         let recording = self.backend.record_launches(self.program, launches, passes)?;
-        let state = StepState { pos: self.depth as i32, n: 1, head_from: 0, reserved: 0 }.to_bytes();
+        let state = StepState { pos: self.depth as i32, n: 1, head_from: 0, generation: 0 }.to_bytes();
         let mut all = Vec::with_capacity(times as usize);
         // Once more beforehand: the first time brings the graph to the device.
         for i in 0..=times {

@@ -2,7 +2,8 @@
 // has the signature of the real one; our runtime opens it like the real one.
 //
 // - A stream is lazy: copies and launches happen when it is waited for, so that memory which is reused too early shows. Waiting for
-//   an event does what comes before it and no more, so that nothing can be read that nobody waited for.
+//   an event does what comes before it and no more, so that nothing can be read that nobody waited for. Each question whether a
+//   stream is done does one thing more.
 // - A stream that captures executes nothing; launches of its graph do what was captured. What would disturb a real capture
 //   invalidates this one.
 // - Device memory lies between guard bytes; copies outside of live blocks, damaged guards, double frees are violations.
@@ -256,35 +257,43 @@ static hipError_t push(hipStream_t stream, Op op) {
     return append(stream->capturing ? &stream->captured_last : &stream->last, op);
 }
 
+// Does what was enqueued first.
+static hipError_t drain_one(hipStream_t stream) {
+    hipError_t result = hipSuccess;
+    Op *op = stream->first;
+    stream->first = op->next;
+    if (!stream->first) stream->last = &stream->first;
+    switch (op->kind) {
+        case CopyIn:
+        case CopyOut:
+            memcpy(op->to, op->from, op->bytes);
+            break;
+        case Fill:
+            memset(op->to, op->value, op->bytes);
+            break;
+        case Launch:
+            ++s.launches;
+            if (s.run(op->kernel, op->grid[0], op->grid[1], op->grid[2], op->threads, op->args, op->bytes, 0)) {
+                violation(s.message());
+                result = hipErrorLaunchFailure;
+            }
+            for (Block *b = s.blocks; b; b = b->next) check_guards(b);
+            break;
+        case Record:
+            --op->event->pending;
+            clock_gettime(CLOCK_MONOTONIC, &op->event->at);
+            break;
+    }
+    free(op);
+    return result;
+}
+
 // Does what was enqueued; up to the first record of an event, if one is named.
 static hipError_t drain_to(hipStream_t stream, hipEvent_t event) {
     hipError_t result = hipSuccess;
     while (stream->first && !(event && !event->pending)) {
-        Op *op = stream->first;
-        stream->first = op->next;
-        if (!stream->first) stream->last = &stream->first;
-        switch (op->kind) {
-            case CopyIn:
-            case CopyOut:
-                memcpy(op->to, op->from, op->bytes);
-                break;
-            case Fill:
-                memset(op->to, op->value, op->bytes);
-                break;
-            case Launch:
-                ++s.launches;
-                if (s.run(op->kernel, op->grid[0], op->grid[1], op->grid[2], op->threads, op->args, op->bytes, 0)) {
-                    violation(s.message());
-                    result = hipErrorLaunchFailure;
-                }
-                for (Block *b = s.blocks; b; b = b->next) check_guards(b);
-                break;
-            case Record:
-                --op->event->pending;
-                clock_gettime(CLOCK_MONOTONIC, &op->event->at);
-                break;
-        }
-        free(op);
+        hipError_t one = drain_one(stream);
+        if (one != hipSuccess) result = one;
     }
     return result;
 }
@@ -390,7 +399,7 @@ EXPORT hipError_t hipFree(void *p) {
 EXPORT hipError_t hipHostMalloc(void **out, size_t bytes, unsigned int flags) {
     ENTER();
     if (disturbs_capture()) return hipErrorStreamCaptureUnsupported;
-    int mapped = flags == (hipHostMallocMapped | hipHostMallocPortable);
+    int mapped = flags == (hipHostMallocMapped | hipHostMallocPortable | hipHostMallocCoherent);
     return flags && !mapped ? hipErrorInvalidValue : allocate(out, bytes, 1, mapped);
 }
 EXPORT hipError_t hipHostGetDevicePointer(void **out, void *host, unsigned int flags) {
@@ -448,6 +457,16 @@ EXPORT hipError_t hipStreamSynchronize(hipStream_t stream) {
         return hipErrorStreamCaptureUnsupported;
     }
     return stream && stream->live ? drain(stream) : hipSuccess;
+}
+EXPORT hipError_t hipStreamQuery(hipStream_t stream) {
+    ENTER();
+    if (!stream || !stream->live) return hipErrorInvalidHandle;
+    if (stream->capturing) {
+        stream->invalid = 1;
+        return hipErrorStreamCaptureUnsupported;
+    }
+    hipError_t result = stream->first ? drain_one(stream) : hipSuccess;
+    return result != hipSuccess ? result : stream->first ? hipErrorNotReady : hipSuccess;
 }
 EXPORT hipError_t hipStreamDestroy(hipStream_t stream) {
     ENTER();

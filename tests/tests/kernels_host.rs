@@ -31,7 +31,7 @@ fn compile(wave: u32, specs: &[KernelSpec], emit: Emit) -> Vec<u8> {
 /// The steps that a kernel is tried at: for attention, around the edges of waves, blocks and splits.
 fn states(op: &FusedOp, tokens: u32) -> Vec<StepState> {
     let ctx = CTX as i32;
-    let state = |pos, n, head_from| StepState { pos, n, head_from, reserved: 0 };
+    let state = |pos, n, head_from| StepState { pos, n, head_from, generation: 0 };
     match (op, tokens) {
         // First, middle and last rows, whole pieces and parts of them.
         (&FusedOp::Repack(Repack { rows, piece, .. }), _) => {

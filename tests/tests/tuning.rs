@@ -144,3 +144,19 @@ fn the_files_of_the_repository_are_taken() {
     let tuning = Tuning::read(&files).unwrap();
     assert!(tuning.sources().iter().all(|s| !s.file.entries.is_empty()));
 }
+
+/// Where a GEMV's results go in a cache takes no other time in a longer one; reading it does.
+#[test]
+fn a_gemv_keeps_its_entry_with_another_context() {
+    let (model, options) = demo();
+    let target = Target::parse("gfx1100").unwrap();
+    let file = file(&plan(&model, target, &options).unwrap().plan, target, &["qkv", "attn"]);
+    let (.., tuning) = read(&file.to_string());
+    let longer = Options { ctx: Some(512), tuning: tuning.unwrap(), ..options };
+    let plan = plan(&model, target, &longer).unwrap().plan;
+    let unused = longer.tuning.unused(&[&plan]);
+    let labels: Vec<&str> = unused.iter().flat_map(|(_, entries)| entries).map(|e| e.label.as_str()).collect();
+    assert_eq!(labels, ["attn"]);
+    let tuned = tuned_kernels(&plan, std::slice::from_ref(&file));
+    assert!(!tuned.is_empty() && tuned.iter().all(|kernel| kernel.ends_with("qkv")), "{tuned:?}");
+}

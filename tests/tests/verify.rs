@@ -146,14 +146,11 @@ impl<F: FnMut(&mut CpuBackend, u32)> Backend for Spoiled<F> {
     fn mark(&mut self) -> Result<Mark, DeviceError> {
         self.inner.mark()
     }
-    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {
-        self.inner.wait(mark)
-    }
     fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
         self.inner.elapsed(from, to)
     }
-    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        self.inner.peek(buffer, offset, bytes)
+    fn receive(&mut self, index: usize, generation: i32) -> Result<i32, DeviceError> {
+        self.inner.receive(index, generation)
     }
     fn memory_use(&self) -> Result<MemoryUse, DeviceError> {
         self.inner.memory_use()

@@ -21,27 +21,28 @@ struct FromLogits {
 
 // What becomes of the state: nothing, or the next step's. By one thread, when all have read the state.
 struct Stay {
-  HIPC_MEMBER void operator()(const Chunk&) const {}
+  HIPC_MEMBER void operator()(const Chunk&, i32) const {}
 };
 struct Advance {
   State* state;
-  HIPC_MEMBER void operator()(const Chunk& chunk) const { *state = {i32(chunk.pos + chunk.n), 1, 0, 0}; }
+  HIPC_MEMBER void operator()(const Chunk& chunk, i32 generation) const { *state = {i32(chunk.pos + chunk.n), 1, 0, generation}; }
 };
 
 // One workgroup per token. Writes the id, and the last token's also behind the token list's end, where the next step's
-// embedding finds it, and to the outbox, where the host does.
+// embedding finds it, and with the generation's number to the outbox, where the host looks for it.
 //
 //   choose<Gpu, Waves<8>, Tile<16>, vocab>(state, FromPartials<parts>{partials}, logits, tokens, ids, outbox, sampling, draws, Stay{})
 template <class Gpu, class W, class T, int Vocab, class From, class After>
-HIPC_DEVICE void choose(const State* state, From from, const f32* logits, i32* tokens, i32* ids, i32* outbox,
+HIPC_DEVICE void choose(const State* state, From from, const f32* logits, i32* tokens, i32* ids, u64* outbox,
                         const Sampling* sampling, const f64* draws, After after) {
   const Chunk chunk = Chunk::of<1>(state, state->head_from);
+  const i32 generation = state->generation;
   const Sampling how = *sampling;
   // Decided at once, so that it is loaded together with the state.
   const bool drawn = uniform(opaque(how.wanted(Draw<Gpu, W::value, T::value, Vocab, From>::most)));
   if (chunk.empty<1>()) {
     barrier();
-    if (thread_id() == 0) after(chunk);
+    if (thread_id() == 0) after(chunk, generation);
     return;
   }
   constexpr int threads = W::value * Gpu::wave;
@@ -61,8 +62,8 @@ HIPC_DEVICE void choose(const State* state, From from, const f32* logits, i32* t
   ids[token] = id;
   if (last) {
     tokens[end] = id;
-    outbox[end] = id;
-    after(chunk);
+    post(&outbox[end], u64(u32(generation)) << 32 | u32(id));
+    after(chunk, generation);
   }
 }
 

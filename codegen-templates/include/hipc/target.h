@@ -44,7 +44,7 @@ struct State {
   i32 pos;        // position of the chunk's first token
   i32 n;          // tokens in the chunk
   i32 head_from;  // first token whose logits are wanted
-  i32 reserved;
+  i32 generation; // a number of the host's
 };
 
 // Tokens a workgroup works on: slots 0 … Tokens−1 are the chunk's tokens first … ; those that don't exist are computed

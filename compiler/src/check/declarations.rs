@@ -98,9 +98,9 @@ fn filled_bytes(plan: &Plan, kind: BufferKind) -> Option<u64> {
         BufferKind::Cache(c) => product(&[plan.caches[c].heads, plan.ctx, plan.caches[c].head_dim, plan.kv.bytes()]),
         BufferKind::State => Some(4 * 4),
         // One more than positions: the id behind the last.
-        BufferKind::Tokens | BufferKind::Outbox => Some(4 * (u64::from(plan.ctx) + 1)),
+        BufferKind::Tokens => Some(4 * (u64::from(plan.ctx) + 1)),
         BufferKind::Sampling => Some(64),
-        BufferKind::Draws => Some(8 * (u64::from(plan.ctx) + 1)),
+        BufferKind::Draws | BufferKind::Outbox => Some(8 * (u64::from(plan.ctx) + 1)),
         _ => return None,
     };
     Some(bytes.unwrap_or(u64::MAX))

@@ -139,7 +139,7 @@ pub(super) fn bytes_touched(plan: &Plan, spec: &KernelSpec, tokens: u32, param: 
         }
         (Shape::State, BufferKind::State) => (buffer == plan.state, 16),
         (Shape::Tokens, BufferKind::Tokens) => (buffer == plan.tokens, 4 * (u64::from(plan.ctx) + 1)),
-        (Shape::Outbox, BufferKind::Outbox) => (buffer == plan.outbox, 4 * (u64::from(plan.ctx) + 1)),
+        (Shape::Outbox, BufferKind::Outbox) => (buffer == plan.outbox, 8 * (u64::from(plan.ctx) + 1)),
         (Shape::Sampling, BufferKind::Sampling) => (buffer == plan.sampling, 64),
         (Shape::Draws, BufferKind::Draws) => (buffer == plan.draws, 8 * (u64::from(plan.ctx) + 1)),
         // Per token, query head and split: maximum, sum and weighted values. One split needs no combination.

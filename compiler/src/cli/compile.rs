@@ -9,6 +9,7 @@ use crate::target::{Platform, Target};
 use crate::toolchain::{CompileOptions, Emit, Toolchain};
 use crate::tuning::Tuning;
 use hipc_ir::plan::Plan;
+use hipc_ir::units::bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::path::Path;
@@ -149,7 +150,7 @@ fn print_summary(args: &Compile, built: &[Built], written: u64, start: Instant) 
             b.planned.plan.kernels.len().to_string(),
             decode.launches.len().to_string(),
             crate::inspect::launches_per_layer(decode, b.planned.plan.model.layers).to_string(),
-            style::bytes(b.code.len() as u64),
+            bytes(b.code.len() as u64),
             b.object.as_ref().map_or_else(String::new, |o| o.kernels.iter().map(|k| k.vgpr_count).max().unwrap_or(0).to_string()),
             if b.target.platform == Platform::Host { String::new() } else { style::micros(ns as f64) },
             if b.cached { "cached".into() } else { String::new() },
@@ -164,7 +165,7 @@ fn print_summary(args: &Compile, built: &[Built], written: u64, start: Instant) 
         good.0,
         good.1,
         args.output.display(),
-        style::bytes(written),
+        bytes(written),
         start.elapsed().as_secs_f64(),
         dim.0,
         if built.iter().all(|b| b.object.is_some()) { "no spills, " } else { "" },

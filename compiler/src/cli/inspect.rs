@@ -10,6 +10,7 @@ use crate::tuning::tuned_kernels;
 use hipc_ir::bundle::{Bundle, FormatError, Manifest, Provenance};
 use hipc_ir::plan::ModelInfo;
 use hipc_ir::tuning::{Trial, TuningFile};
+use hipc_ir::units::bytes;
 use serde::Serialize;
 use std::path::Path;
 
@@ -164,8 +165,8 @@ fn print_model(manifest: &Manifest) {
         m.ctx_train,
         manifest.kv
     );
-    let bytes: u64 = manifest.weights.tensors.values().map(|t| t.bytes).sum();
-    say!("weights {} {place}", style::bytes(bytes));
+    let all: u64 = manifest.weights.tensors.values().map(|t| t.bytes).sum();
+    say!("weights {} {place}", bytes(all));
 }
 
 fn print_arch(arch: &ArchReport) {
@@ -174,20 +175,20 @@ fn print_arch(arch: &ArchReport) {
         "{} launches per token, {} per layer; {} read and written per token; machine code {}",
         arch.launches_per_token,
         arch.launches_per_layer,
-        style::bytes(arch.bytes_per_token),
-        style::bytes(arch.code_bytes as u64)
+        bytes(arch.bytes_per_token),
+        bytes(arch.code_bytes as u64)
     );
     let m = &arch.memory;
     say!(
         "memory: weights {} + KV cache {} + tables and logits {} + activations {}",
-        style::bytes(m.weights),
-        style::bytes(m.cache),
-        style::bytes(m.persistent),
-        style::bytes(m.arena)
+        bytes(m.weights),
+        bytes(m.cache),
+        bytes(m.persistent),
+        bytes(m.arena)
     );
     let weights = arch.weights.iter().map(|w| {
         let repacked = if w.layout == "gguf" { "" } else { ", repacked at load" };
-        format!("{} x {} {}{repacked}", w.weights, w.dtype, style::bytes(w.bytes))
+        format!("{} x {} {}{repacked}", w.weights, w.dtype, bytes(w.bytes))
     });
     say!("weights: {}", weights.collect::<Vec<_>>().join("; "));
     if !arch.kernels.is_empty() {
@@ -247,7 +248,7 @@ fn print_predictions(arch: &ArchReport) {
             c.cus.to_string(),
             format!("{:.0}", c.gb_per_s),
             format!("{:.0}", c.read_gb_per_s),
-            style::bytes(arch.bytes_per_token),
+            bytes(arch.bytes_per_token),
             format!("{:.0}", c.predicted_us_per_token),
             format!("{:.0} %", 100.0 * c.predicted_share),
             format!("{:.0}", c.predicted_tokens_per_s),
@@ -259,7 +260,7 @@ fn print_predictions(arch: &ArchReport) {
     let header: Vec<&str> = ["us per launch", "launches", "bytes"].into_iter().chain(names).collect();
     let rows = first.kernels.iter().enumerate().map(|(i, k)| {
         let us = arch.cards.iter().map(|c| c.kernels.get(i).map_or_else(String::new, |k| format!("{:.1}", k.predicted_us)));
-        [k.name.clone(), k.launches.to_string(), style::bytes(k.bytes)].into_iter().chain(us).collect()
+        [k.name.clone(), k.launches.to_string(), bytes(k.bytes)].into_iter().chain(us).collect()
     });
     say!("{}", style::table(&header, 1, rows));
     note(
@@ -271,7 +272,7 @@ fn print_memory(manifest: &Manifest) {
     heading("memory by context");
     let rows = memory_rows(manifest).into_iter().map(|row| {
         let mark = if row.context == manifest.ctx { "this bundle" } else { "" };
-        vec![row.context.to_string(), style::bytes(row.bytes), mark.to_owned()]
+        vec![row.context.to_string(), bytes(row.bytes), mark.to_owned()]
     });
     say!("{}", style::table(&["context", "allocated", ""], 1, rows));
 }

@@ -1,4 +1,4 @@
-//! Colours and figures. Colours switch off in a pipe (`anstream` strips them).
+//! Colours and tables. Colours switch off in a pipe (`anstream` strips them).
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -25,28 +25,6 @@ pub const HEAD: Style = Style::new().bold();
 pub const GOOD: Style = AnsiColor::Green.on_default();
 /// For what is secondary.
 pub const DIM: Style = Style::new().dimmed();
-
-/// Bytes with a unit, three significant digits.
-pub fn bytes(n: u64) -> String {
-    let (unit, scale) = match n {
-        0..1024 => return format!("{n} B"),
-        1024..0x10_0000 => ("KiB", 10),
-        0x10_0000..0x4000_0000 => ("MiB", 20),
-        _ => ("GiB", 30),
-    };
-    let value = n as f64 / f64::from(1u32 << scale);
-    format!("{value:.*} {unit}", digits(value))
-}
-
-fn digits(value: f64) -> usize {
-    if value < 10.0 {
-        2
-    } else if value < 100.0 {
-        1
-    } else {
-        0
-    }
-}
 
 /// Nanoseconds as microseconds.
 pub fn micros(ns: f64) -> String {

@@ -37,6 +37,8 @@ pub struct Settings {
     pub path: OsString,
     /// The compile cache.
     pub cache: CacheSetting,
+    /// MiB that the cache may take (`HIPC_CACHE_MIB`), 1024 if unset.
+    pub cache_mib: Option<OsString>,
     /// The program that generates code by LLVM's library, `hipc` itself, which LLVM may abort. Without it (in programs that only
     /// use this library) that is done in this process.
     pub generator: Option<PathBuf>,
@@ -51,6 +53,7 @@ impl Settings {
             hipcc: set("HIPC_HIPCC"),
             path: set("PATH").unwrap_or_default(),
             cache: CacheSetting::from_values(set("HIPC_CACHE"), set("HIPC_CACHE_DIR")),
+            cache_mib: set("HIPC_CACHE_MIB"),
             generator: None,
         }
     }

@@ -125,7 +125,7 @@ pub struct Toolchain {
 }
 
 impl Toolchain {
-    /// A driver with the process's environment: `HIPC_CLANG`, `HIPC_HIPCC`, `HIPC_CACHE`, `HIPC_CACHE_DIR`, `PATH`.
+    /// A driver with the process's environment: `HIPC_CLANG`, `HIPC_HIPCC`, `HIPC_CACHE`, `HIPC_CACHE_DIR`, `HIPC_CACHE_MIB`, `PATH`.
     pub fn from_env() -> Self {
         Self::new(Settings::from_env())
     }
@@ -133,7 +133,7 @@ impl Toolchain {
     /// A driver with these settings. Looks for nothing yet.
     pub fn new(settings: Settings) -> Self {
         let mut warnings = Vec::new();
-        let cache = Cache::open(&settings.cache).unwrap_or_else(|why| {
+        let cache = Cache::open(&settings.cache, settings.cache_mib.as_deref()).unwrap_or_else(|why| {
             warnings.push(why);
             None
         });

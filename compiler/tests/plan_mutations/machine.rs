@@ -181,7 +181,7 @@ fn place(plan: &Plan, spec: &KernelSpec, tokens: u32, param: &Param, buffer: Buf
         Shape::Cache(c) => (c.bytes(), format!("{} {} {} {:?}", c.heads, c.head_dim, c.ctx, c.kv)),
         Shape::State => (16, "state".into()),
         Shape::Tokens => (4 * (u64::from(plan.ctx) + 1), "tokens".into()),
-        Shape::Outbox => (4 * (u64::from(plan.ctx) + 1), "outbox".into()),
+        Shape::Outbox => (8 * (u64::from(plan.ctx) + 1), "outbox".into()),
         Shape::Sampling => (64, "sampling".into()),
         Shape::Draws => (8 * (u64::from(plan.ctx) + 1), "draws".into()),
         Shape::Scratch => (spec.scratch_bytes(tokens), format!("scratch of {buffer}")),

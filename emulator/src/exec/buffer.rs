@@ -1,12 +1,13 @@
 //! Buffer instructions: scratch on gfx9 and gfx10, and untyped buffers with a descriptor.
 
-use super::memory::{Shape, Space, near_load, near_store, outside, shape};
+use super::memory::{Shape, Space, access, near_load, near_store, outside, shape};
 use super::scalar::Value;
 use super::source::{Kind, destination, register, scalar_register};
 use super::{Context, Lack, Run};
 use crate::FaultKind;
 use crate::instruction::Operation;
 use crate::operand::{Half, Place};
+use crate::sanitizer::Mode;
 use crate::wave::{Flow, Wave, lanes};
 
 /// Where a lane's bytes are.
@@ -122,6 +123,11 @@ fn load<const W: usize>(operation: &Operation, shape: Shape, context: &Context) 
                 Ok(at) => at,
                 Err(flow) => return flow,
             };
+            match at {
+                At::Scratch(at) => group.note(|| access(Space::Scratch, Mode::Load, at.into(), bytes, lane)),
+                At::Global(at) => group.note(|| access(Space::Global, Mode::Load, at, bytes, lane)),
+                At::Nowhere => {}
+            }
             for word in 0..words {
                 let value = match at {
                     At::Nowhere => 0,
@@ -159,6 +165,11 @@ fn store<const W: usize>(operation: &Operation, shape: Shape, context: &Context)
                 Ok(at) => at,
                 Err(flow) => return flow,
             };
+            match at {
+                At::Scratch(at) => group.note(|| access(Space::Scratch, Mode::Store, at.into(), bytes, lane)),
+                At::Global(at) => group.note(|| access(Space::Global, Mode::Store, at, bytes, lane)),
+                At::Nowhere => {}
+            }
             for word in 0..words {
                 let value = wave.vectors[data + word as usize][lane] >> if upper { 16 } else { 0 };
                 match at {

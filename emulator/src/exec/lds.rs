@@ -5,6 +5,7 @@ use super::vector::vector_operand;
 use super::{Context, Lack, Run, atomic};
 use crate::FaultKind;
 use crate::instruction::Operation;
+use crate::sanitizer::{Access, Mode, Space};
 use crate::wave::{Flow, Group, Wave, lanes};
 
 /// Reads `bytes` (1, 2 or 4) of LDS, zero-extended.
@@ -24,6 +25,13 @@ fn store(lds: &mut [u8], offset: u32, value: u32, bytes: u32) -> Option<()> {
 
 fn outside(what: &'static str, group: &Group, offset: u32, bytes: u32, lane: usize) -> Flow {
     Flow::fault(FaultKind::LdsOutOfBounds { what, offset, bytes, size: group.lds.len() as u32 }, Some(lane))
+}
+
+/// An access as the sanitizer sees it. In the unaligned mode that HSA asks for (gfx9 and later), single loads and stores may have any
+/// address; those of two places are made of aligned elements, and atomics are aligned in any mode. Source: LLVM's lowering of LDS
+/// accesses (`unaligned-access-mode`), the ISA references' "LDS" chapters.
+fn access(mode: Mode, offset: u32, bytes: u32, alignment: u32, lane: usize) -> Access {
+    Access { space: Space::Lds, mode, address: offset.into(), bytes, alignment, lane: Some(lane as u8) }
 }
 
 /// Bytes of a type name and whether it is signed: `b32`, `u8`, `i16`.
@@ -97,6 +105,7 @@ fn load_one<const W: usize>(operation: &Operation, of: &str, context: &Context) 
     Ok(Box::new(move |wave, group| {
         for lane in lanes(wave.exec()) {
             let at = wave.vectors[address][lane].wrapping_add(base);
+            group.note(|| access(Mode::Load, at, bytes, 1, lane));
             for word in 0..words {
                 let n = bytes.min(4);
                 let Some(value) = load(&group.lds, at.wrapping_add(4 * word), n) else {
@@ -127,6 +136,7 @@ fn store_one<const W: usize>(operation: &Operation, of: &str, context: &Context)
     Ok(Box::new(move |wave, group| {
         for lane in lanes(wave.exec()) {
             let at = wave.vectors[address][lane].wrapping_add(base);
+            group.note(|| access(Mode::Store, at, bytes, 1, lane));
             for word in 0..words {
                 let value = wave.vectors[data + word as usize][lane] >> if upper { 16 } else { 0 };
                 if store(&mut group.lds, at.wrapping_add(4 * word), value, bytes.min(4)).is_none() {
@@ -157,6 +167,7 @@ fn load_two<const W: usize>(operation: &Operation, of: &str, context: &Context) 
             let base = wave.vectors[address][lane];
             let mut slot = target;
             for offset in offsets {
+                group.note(|| access(Mode::Load, base.wrapping_add(offset), 4 * words, 4 * words, lane));
                 for word in 0..words {
                     let at = base.wrapping_add(offset + 4 * word);
                     let Some(value) = load(&group.lds, at, 4) else { return outside("load", group, at, 4, lane) };
@@ -180,8 +191,10 @@ fn store_two<const W: usize>(operation: &Operation, of: &str, context: &Context)
     Ok(Box::new(move |wave, group| {
         for lane in lanes(wave.exec()) {
             for (offset, data) in offsets.into_iter().zip(data) {
+                let base = wave.vectors[address][lane];
+                group.note(|| access(Mode::Store, base.wrapping_add(offset), 4 * words, 4 * words, lane));
                 for word in 0..words {
-                    let at = wave.vectors[address][lane].wrapping_add(offset + 4 * word);
+                    let at = base.wrapping_add(offset + 4 * word);
                     let value = wave.vectors[data + word as usize][lane];
                     if store(&mut group.lds, at, value, 4).is_none() {
                         return outside("store", group, at, 4, lane);
@@ -226,6 +239,7 @@ fn update<const W: usize>(operation: &Operation, rest: &str, context: &Context) 
         for lane in lanes(wave.exec()) {
             let at = wave.vectors[address][lane].wrapping_add(base);
             let bytes = 4 * u32::from(words);
+            group.note(|| access(Mode::Atomic, at, bytes, bytes, lane));
             let read = |at: u32| load(&group.lds, at, 4).map(u64::from);
             let high = if wide { read(at.wrapping_add(4)) } else { Some(0) };
             let (Some(low), Some(high)) = (read(at), high) else { return outside("atomic", group, at, bytes, lane) };

@@ -6,6 +6,7 @@ use super::{Context, Lack, Run, atomic};
 use crate::FaultKind;
 use crate::instruction::Operation;
 use crate::operand::{Half, NULL, Operand, Place};
+use crate::sanitizer::{self, Access, Mode};
 use crate::wave::{Flow, Group, PRIVATE_APERTURE, SHARED_APERTURE, Wave, lanes};
 
 /// `s_load_b128 s[0:3], s[4:5], 0x10` or `…, s8 offset:0x10`.
@@ -34,8 +35,16 @@ pub(crate) fn scalar_load<const W: usize>(operation: &Operation) -> Result<Run<W
     Ok(Box::new(move |wave, group| {
         let offset = offset.get32(wave);
         let offset = if signed { i64::from(offset.cast_signed()) } else { i64::from(offset) };
-        let address = (base.get64(wave) & !3).wrapping_add_signed(offset).wrapping_add_signed(more) & !3;
-        let bytes = 4 * u32::from(words);
+        let (base, bytes) = (base.get64(wave), 4 * u32::from(words));
+        group.note(|| Access {
+            space: sanitizer::Space::Global,
+            mode: Mode::Load,
+            address: base.wrapping_add_signed(offset).wrapping_add_signed(more),
+            bytes,
+            alignment: 4,
+            lane: None,
+        });
+        let address = (base & !3).wrapping_add_signed(offset).wrapping_add_signed(more) & !3;
         let Some((allocation, at)) = group.memory.find(address, bytes, &mut group.hint) else {
             return outside("load", group, address, bytes, None);
         };
@@ -123,6 +132,16 @@ impl Address {
             (space, _) => (space, if space == Space::Scratch { address & 0xffff_ffff } else { address }),
         }
     }
+}
+
+/// An access as the sanitizer sees it. Loads and stores of vectors may have any address: HSA asks for unaligned access.
+pub(super) fn access(space: Space, mode: Mode, address: u64, bytes: u32, lane: usize) -> Access {
+    let space = match space {
+        Space::Global => sanitizer::Space::Global,
+        Space::Flat => sanitizer::Space::Lds,
+        Space::Scratch => sanitizer::Space::Scratch,
+    };
+    Access { space, mode, address, bytes, alignment: 1, lane: Some(lane as u8) }
 }
 
 /// The part of a register and its type: bytes, sign, upper half, rest kept.
@@ -216,6 +235,7 @@ fn load<const W: usize>(operation: &Operation, shape: Shape, context: &Context) 
         for lane in lanes(wave.exec()) {
             let plain = address.lane(base, wave, lane);
             let (space, at) = address.resolve(plain);
+            group.note(|| access(space, Mode::Load, at, bytes, lane));
             if space != Space::Global {
                 for word in 0..words {
                     let old = wave.vectors[target + word as usize][lane];
@@ -293,11 +313,14 @@ fn store<const W: usize>(operation: &Operation, shape: Shape, context: &Context)
         for lane in lanes(wave.exec()) {
             let plain = address.lane(base, wave, lane);
             let (space, at) = address.resolve(plain);
+            group.note(|| access(space, Mode::Store, at, bytes, lane));
             let shift = if upper { 16 } else { 0 };
             if space != Space::Global {
                 for word in 0..words {
                     let value = wave.vectors[data + word as usize][lane] >> shift;
-                    if let Err(flow) = near_store(wave, group, space, (at as u32).wrapping_add(4 * word), value, bytes.min(4), lane) {
+                    if let Err(flow) =
+                        near_store(wave, group, space, (at as u32).wrapping_add(4 * word), value, bytes.min(4), lane)
+                    {
                         return flow;
                     }
                 }
@@ -384,6 +407,7 @@ fn update<const W: usize>(operation: &Operation, of: &str, context: &Context) ->
         for lane in lanes(wave.exec()) {
             let (space, at) = address.resolve(address.lane(base, wave, lane));
             let bytes = 4 * u32::from(words);
+            group.note(|| Access { alignment: bytes, ..access(space, Mode::Atomic, at, bytes, lane) });
             if at % u64::from(bytes) != 0 {
                 return Flow::fault(FaultKind::Misaligned { what: "atomic", address: at, bytes }, Some(lane));
             }

@@ -106,7 +106,8 @@ impl Output {
         } else if short && operation.list("op_sel", false)[sources.min(3)] {
             (output.select, output.keep) = (Select::Word(1), true);
         } else if short {
-            (output.select, output.keep) = (Select::Word(0), context.arch.keeps_upper_half() || KEEPS_ON_GFX9.contains(&operation.name.as_str()));
+            (output.select, output.keep) =
+                (Select::Word(0), context.arch.keeps_upper_half() || KEEPS_ON_GFX9.contains(&operation.name.as_str()));
         }
         Ok(output)
     }

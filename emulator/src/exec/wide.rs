@@ -365,9 +365,7 @@ fn mixed<const W: usize>(operation: &Operation, context: &Context) -> Result<Run
             super::float::fused(&values[0], &values[1], &values[2], &mut out);
         }
         if clamp {
-            out = out.map(|v| {
-                clamp_unit(f32::from_bits(v)).to_bits()
-            });
+            out = out.map(|v| clamp_unit(f32::from_bits(v)).to_bits());
         }
         if let Some(upper) = half_result {
             let old = &wave.vectors[target];

@@ -290,8 +290,11 @@ fn initial(case: &Case, config: &Config, seed: u64) -> State {
 fn once(case: &Case, module: &Module, offsets: [u64; 2], config: &Config, seed: u64) -> Result<(), String> {
     let before = initial(case, config, seed);
     let memory = Memory::new();
-    let (input, output, buffer) =
-        (memory.allocate((ROWS * ROW + 128) as u64), memory.allocate(((ROWS + SCALARS) * ROW) as u64), memory.allocate(MEMORY as u64));
+    let (input, output, buffer) = (
+        memory.allocate((ROWS * ROW + 128) as u64),
+        memory.allocate(((ROWS + SCALARS) * ROW) as u64),
+        memory.allocate(MEMORY as u64),
+    );
     let mut words: Vec<u32> = before.v.iter().flatten().copied().collect();
     for row in 0..2 {
         words.extend((0..LANES).map(|lane| before.lds32(256 * row + 4 * lane)));
@@ -304,7 +307,8 @@ fn once(case: &Case, module: &Module, offsets: [u64; 2], config: &Config, seed: 
     memory.write(buffer, &before.memory).map_err(|e| e.to_string())?;
     let [of_case, of_end] = offsets;
     let kernarg: Vec<u8> = [input, output, buffer, of_case, of_end].iter().flat_map(|a| a.to_le_bytes()).collect();
-    let dispatch = Dispatch { kernel: "cases", grid: [1; 3], workgroup: [config.width as u32, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
+    let dispatch =
+        Dispatch { kernel: "cases", grid: [1; 3], workgroup: [config.width as u32, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
     let options = Options { budget: 10_000, parallel: false, ..Options::default() };
     module.run(&dispatch, &memory, &options).map_err(|e| e.to_string())?;
     let mut expected = before.clone();
@@ -349,7 +353,14 @@ fn once(case: &Case, module: &Module, offsets: [u64; 2], config: &Config, seed: 
     let scalar = |n: usize| word(ROWS + n, 0);
     for n in 0..16 {
         if !case.equal.words(scalar(n), expected.s[n]) {
-            return Err(format!("s{} is {:#x}, not {:#x} (before: {:x?}, scc {})", n + 8, scalar(n), expected.s[n], before.s, before.scc));
+            return Err(format!(
+                "s{} is {:#x}, not {:#x} (before: {:x?}, scc {})",
+                n + 8,
+                scalar(n),
+                expected.s[n],
+                before.s,
+                before.scc
+            ));
         }
     }
     let full = if config.width == 64 { u64::MAX } else { 0xffff_ffff };
@@ -375,7 +386,12 @@ fn once(case: &Case, module: &Module, offsets: [u64; 2], config: &Config, seed: 
         !case.equal.words(word(a), word(b))
     });
     match differs {
-        Some(at) => Err(format!("memory at {}: {:x?}, not {:x?}", 4 * at, &after[4 * at..4 * at + 4], &expected.memory[4 * at..4 * at + 4])),
+        Some(at) => Err(format!(
+            "memory at {}: {:x?}, not {:x?}",
+            4 * at,
+            &after[4 * at..4 * at + 4],
+            &expected.memory[4 * at..4 * at + 4]
+        )),
         None => Ok(()),
     }
 }

@@ -26,9 +26,12 @@ fn loads() -> Vec<Case> {
         ] {
             for name in names {
                 let target = if words == 1 { "v20".to_owned() } else { format!("v[20:{}]", 19 + words) };
-                cases.push(Case::new(&format!("{name} {target}, {address}"), each(move |s, l| {
-                    (0..words).for_each(|w| s.set(20 + w, l, s.memory32(base + 4 * l + 4 * w)));
-                })));
+                cases.push(Case::new(
+                    &format!("{name} {target}, {address}"),
+                    each(move |s, l| {
+                        (0..words).for_each(|w| s.set(20 + w, l, s.memory32(base + 4 * l + 4 * w)));
+                    }),
+                ));
             }
         }
         // Bytes, and what is kept of the old value; the value of the word that begins there.
@@ -49,10 +52,13 @@ fn loads() -> Vec<Case> {
         ];
         for (names, part) in parts {
             for name in names {
-                cases.push(Case::new(&format!("{name} v20, {address}"), each(move |s, l| {
-                    let value = part(s.memory32(base + 4 * l), s.get(20, l));
-                    s.set(20, l, value);
-                })));
+                cases.push(Case::new(
+                    &format!("{name} v20, {address}"),
+                    each(move |s, l| {
+                        let value = part(s.memory32(base + 4 * l), s.get(20, l));
+                        s.set(20, l, value);
+                    }),
+                ));
             }
         }
     }
@@ -71,12 +77,15 @@ fn stores() -> Vec<Case> {
         for name in names {
             let data = if words == 1 { "v10".to_owned() } else { format!("v[10:{}]", 9 + words) };
             cases.push(
-                Case::new(&format!("{name} v20, {data}, s[28:29] offset:64"), each(move |s, l| {
-                    for w in 0..words {
-                        let value = s.get(10 + w, l);
-                        put(&mut s.memory, 64 + 20 * l + 4 * w, value, 4);
-                    }
-                }))
+                Case::new(
+                    &format!("{name} v20, {data}, s[28:29] offset:64"),
+                    each(move |s, l| {
+                        for w in 0..words {
+                            let value = s.get(10 + w, l);
+                            put(&mut s.memory, 64 + 20 * l + 4 * w, value, 4);
+                        }
+                    }),
+                )
                 .prepare(|s| (0..s.width).for_each(|l| s.set(20, l, 20 * l as u32))),
             );
         }
@@ -88,10 +97,13 @@ fn stores() -> Vec<Case> {
         (["global_store_short_d16_hi", "global_store_d16_hi_b16"], 2, 16),
     ] {
         for name in names {
-            cases.push(Case::new(&format!("{name} v1, v10, s[28:29] offset:5"), each(move |s, l| {
-                let value = s.get(10, l) >> shift;
-                put(&mut s.memory, 5 + 4 * l, value, bytes);
-            })));
+            cases.push(Case::new(
+                &format!("{name} v1, v10, s[28:29] offset:5"),
+                each(move |s, l| {
+                    let value = s.get(10, l) >> shift;
+                    put(&mut s.memory, 5 + 4 * l, value, bytes);
+                }),
+            ));
         }
     }
     cases
@@ -130,7 +142,9 @@ fn atomics() -> Vec<Case> {
                     }
                 }
             };
-            cases.push(Case::new(&format!("global_atomic_{name} v11, v10, s[28:29] offset:128"), each(update(false))).prepare(shared));
+            cases.push(
+                Case::new(&format!("global_atomic_{name} v11, v10, s[28:29] offset:128"), each(update(false))).prepare(shared),
+            );
             for flag in ["glc", "sc0", "th:TH_ATOMIC_RETURN"] {
                 let text = format!("global_atomic_{name} v20, v11, v10, s[28:29] offset:128 {flag}");
                 cases.push(Case::new(&text, each(update(true))).prepare(shared));
@@ -155,12 +169,15 @@ fn atomics() -> Vec<Case> {
     }
     for name in ["ds_wrxchg_rtn_b32", "ds_storexchg_rtn_b32"] {
         cases.push(
-            Case::new(&format!("{name} v20, v11, v10"), each(|s, l| {
-                let at = l / 4 * 4;
-                let (before, value) = (s.lds32(at), s.get(10, l));
-                put(&mut s.lds, at, value, 4);
-                s.set(20, l, before);
-            }))
+            Case::new(
+                &format!("{name} v20, v11, v10"),
+                each(|s, l| {
+                    let at = l / 4 * 4;
+                    let (before, value) = (s.lds32(at), s.get(10, l));
+                    put(&mut s.lds, at, value, 4);
+                    s.set(20, l, before);
+                }),
+            )
             .prepare(shared),
         );
     }
@@ -179,55 +196,69 @@ fn atomics() -> Vec<Case> {
         for flag in ["glc", "sc0", "th:TH_ATOMIC_RETURN"] {
             let text = format!("{name} v20, v1, v[12:13], s[28:29] offset:128 {flag}");
             cases.push(
-                Case::new(&text, each(|s, l| {
-                    let at = 128 + 4 * l;
-                    let before = s.memory32(at);
-                    if before == s.get(13, l) {
-                        let value = s.get(12, l);
-                        put(&mut s.memory, at, value, 4);
-                    }
-                    s.set(20, l, before);
-                }))
+                Case::new(
+                    &text,
+                    each(|s, l| {
+                        let at = 128 + 4 * l;
+                        let before = s.memory32(at);
+                        if before == s.get(13, l) {
+                            let value = s.get(12, l);
+                            put(&mut s.memory, at, value, 4);
+                        }
+                        s.set(20, l, before);
+                    }),
+                )
                 .prepare(known),
             );
         }
     }
     // LDS: the compared value comes first in old ones, second in those of gfx11 and later.
-    for (text, compare, value) in [("ds_cmpst_rtn_b32 v20, v1, v14, v12", 14, 12), ("ds_cmpstore_rtn_b32 v20, v1, v12, v14", 14, 12)] {
+    for (text, compare, value) in
+        [("ds_cmpst_rtn_b32 v20, v1, v14, v12", 14, 12), ("ds_cmpstore_rtn_b32 v20, v1, v12, v14", 14, 12)]
+    {
         cases.push(
-            Case::new(text, each(move |s, l| {
-                let before = s.lds32(4 * l);
-                if before == s.get(compare, l) {
-                    let new = s.get(value, l);
-                    put(&mut s.lds, 4 * l, new, 4);
-                }
-                s.set(20, l, before);
-            }))
+            Case::new(
+                text,
+                each(move |s, l| {
+                    let before = s.lds32(4 * l);
+                    if before == s.get(compare, l) {
+                        let new = s.get(value, l);
+                        put(&mut s.lds, 4 * l, new, 4);
+                    }
+                    s.set(20, l, before);
+                }),
+            )
             .prepare(known),
         );
     }
     for name in ["global_atomic_add_x2", "global_atomic_add_u64"] {
         for flag in ["glc", "sc0", "th:TH_ATOMIC_RETURN"] {
             cases.push(
-                Case::new(&format!("{name} v[20:21], v14, v[10:11], s[28:29] {flag}"), each(|s, l| {
-                    let (low, high) = (s.memory32(8 * l), s.memory32(8 * l + 4));
-                    let before = u64::from(high) << 32 | u64::from(low);
-                    let sum = u128::from(before) + u128::from(s.get64(10, l));
-                    put(&mut s.memory, 8 * l, sum as u32, 4);
-                    put(&mut s.memory, 8 * l + 4, (sum >> 32) as u32, 4);
-                    s.set64(20, l, before);
-                }))
+                Case::new(
+                    &format!("{name} v[20:21], v14, v[10:11], s[28:29] {flag}"),
+                    each(|s, l| {
+                        let (low, high) = (s.memory32(8 * l), s.memory32(8 * l + 4));
+                        let before = u64::from(high) << 32 | u64::from(low);
+                        let sum = u128::from(before) + u128::from(s.get64(10, l));
+                        put(&mut s.memory, 8 * l, sum as u32, 4);
+                        put(&mut s.memory, 8 * l + 4, (sum >> 32) as u32, 4);
+                        s.set64(20, l, before);
+                    }),
+                )
                 .prepare(|s| (0..s.width).for_each(|l| s.set(14, l, 8 * l as u32))),
             );
         }
     }
     // A float's sum, in whole numbers: no order of lanes matters.
     cases.push(
-        Case::new("global_atomic_add_f32 v11, v10, s[28:29] offset:128", each(|s, l| {
-            let at = 128 + l / 4 * 4;
-            let sum = single(s.memory32(at)) + single(s.get(10, l));
-            put(&mut s.memory, at, to_single(sum), 4);
-        }))
+        Case::new(
+            "global_atomic_add_f32 v11, v10, s[28:29] offset:128",
+            each(|s, l| {
+                let at = 128 + l / 4 * 4;
+                let sum = single(s.memory32(at)) + single(s.get(10, l));
+                put(&mut s.memory, at, to_single(sum), 4);
+            }),
+        )
         .prepare(move |s| {
             shared(s);
             for l in 0..s.width {
@@ -238,11 +269,14 @@ fn atomics() -> Vec<Case> {
         }),
     );
     cases.push(
-        Case::new("ds_max_f32 v11, v10", each(|s, l| {
-            let at = l / 4 * 4;
-            let most = larger(single(s.lds32(at)), single(s.get(10, l)));
-            put(&mut s.lds, at, to_single(most), 4);
-        }))
+        Case::new(
+            "ds_max_f32 v11, v10",
+            each(|s, l| {
+                let at = l / 4 * 4;
+                let most = larger(single(s.lds32(at)), single(s.get(10, l)));
+                put(&mut s.lds, at, to_single(most), 4);
+            }),
+        )
         .prepare(move |s| {
             shared(s);
             for l in 0..s.width {
@@ -271,10 +305,13 @@ fn lds() -> Vec<Case> {
         for name in names {
             let target = if words == 1 { "v20".to_owned() } else { format!("v[20:{}]", 19 + words) };
             cases.push(
-                Case::new(&format!("{name} {target}, v11 offset:16"), each(move |s, l| {
-                    let at = 16 + s.get(11, l) as usize;
-                    (0..words).for_each(|w| s.set(20 + w, l, s.lds32(at + 4 * w)));
-                }))
+                Case::new(
+                    &format!("{name} {target}, v11 offset:16"),
+                    each(move |s, l| {
+                        let at = 16 + s.get(11, l) as usize;
+                        (0..words).for_each(|w| s.set(20 + w, l, s.lds32(at + 4 * w)));
+                    }),
+                )
                 .prepare(spread(16)),
             );
         }
@@ -293,38 +330,46 @@ fn lds() -> Vec<Case> {
     for (names, part) in parts {
         for name in names {
             cases.push(
-                Case::new(&format!("{name} v20, v11 offset:4"), each(move |s, l| {
-                    let value = part(s.lds32(4 + s.get(11, l) as usize), s.get(20, l));
-                    s.set(20, l, value);
-                }))
+                Case::new(
+                    &format!("{name} v20, v11 offset:4"),
+                    each(move |s, l| {
+                        let value = part(s.lds32(4 + s.get(11, l) as usize), s.get(20, l));
+                        s.set(20, l, value);
+                    }),
+                )
                 .prepare(spread(4)),
             );
         }
     }
     // The second half of the address space is the second row.
-    for (names, stride, first, second) in [
-        (["ds_read2_b32", "ds_load_2addr_b32"], 4, 1, 66),
-        (["ds_read2st64_b32", "ds_load_2addr_stride64_b32"], 256, 0, 1),
-    ] {
+    for (names, stride, first, second) in
+        [(["ds_read2_b32", "ds_load_2addr_b32"], 4, 1, 66), (["ds_read2st64_b32", "ds_load_2addr_stride64_b32"], 256, 0, 1)]
+    {
         for name in names {
             cases.push(
-                Case::new(&format!("{name} v[20:21], v11 offset0:{first} offset1:{second}"), each(move |s, l| {
-                    let at = s.get(11, l) as usize;
-                    s.set(20, l, s.lds32(at + first * stride));
-                    s.set(21, l, s.lds32(at + second * stride));
-                }))
+                Case::new(
+                    &format!("{name} v[20:21], v11 offset0:{first} offset1:{second}"),
+                    each(move |s, l| {
+                        let at = s.get(11, l) as usize;
+                        s.set(20, l, s.lds32(at + first * stride));
+                        s.set(21, l, s.lds32(at + second * stride));
+                    }),
+                )
                 .prepare(spread(4)),
             );
         }
     }
     for name in ["ds_read2_b64", "ds_load_2addr_b64"] {
         cases.push(
-            Case::new(&format!("{name} v[20:23], v11 offset0:1 offset1:33"), each(|s, l| {
-                let at = s.get(11, l) as usize;
-                for (i, offset) in [8, 12, 264, 268].into_iter().enumerate() {
-                    s.set(20 + i, l, s.lds32(at + offset));
-                }
-            }))
+            Case::new(
+                &format!("{name} v[20:23], v11 offset0:1 offset1:33"),
+                each(|s, l| {
+                    let at = s.get(11, l) as usize;
+                    for (i, offset) in [8, 12, 264, 268].into_iter().enumerate() {
+                        s.set(20 + i, l, s.lds32(at + offset));
+                    }
+                }),
+            )
             .prepare(spread(8)),
         );
     }
@@ -338,13 +383,16 @@ fn lds() -> Vec<Case> {
         for name in names {
             let data = if words == 1 { "v12".to_owned() } else { format!("v[12:{}]", 11 + words) };
             cases.push(
-                Case::new(&format!("{name} v11, {data} offset:16"), each(move |s, l| {
-                    let at = 16 + s.get(11, l) as usize;
-                    for w in 0..words {
-                        let value = s.get(12 + w, l);
-                        put(&mut s.lds, at + 4 * w, value, 4);
-                    }
-                }))
+                Case::new(
+                    &format!("{name} v11, {data} offset:16"),
+                    each(move |s, l| {
+                        let at = 16 + s.get(11, l) as usize;
+                        for w in 0..words {
+                            let value = s.get(12 + w, l);
+                            put(&mut s.lds, at + 4 * w, value, 4);
+                        }
+                    }),
+                )
                 .prepare(spread(16)),
             );
         }
@@ -357,26 +405,31 @@ fn lds() -> Vec<Case> {
     ] {
         for name in names {
             cases.push(
-                Case::new(&format!("{name} v11, v12 offset:5"), each(move |s, l| {
-                    let (at, value) = (5 + s.get(11, l) as usize, s.get(12, l) >> shift);
-                    put(&mut s.lds, at, value, bytes);
-                }))
+                Case::new(
+                    &format!("{name} v11, v12 offset:5"),
+                    each(move |s, l| {
+                        let (at, value) = (5 + s.get(11, l) as usize, s.get(12, l) >> shift);
+                        put(&mut s.lds, at, value, bytes);
+                    }),
+                )
                 .prepare(spread(2)),
             );
         }
     }
-    for (names, stride, first, second) in [
-        (["ds_write2_b32", "ds_store_2addr_b32"], 4, 1, 66),
-        (["ds_write2st64_b32", "ds_store_2addr_stride64_b32"], 256, 0, 1),
-    ] {
+    for (names, stride, first, second) in
+        [(["ds_write2_b32", "ds_store_2addr_b32"], 4, 1, 66), (["ds_write2st64_b32", "ds_store_2addr_stride64_b32"], 256, 0, 1)]
+    {
         for name in names {
             cases.push(
-                Case::new(&format!("{name} v11, v12, v13 offset0:{first} offset1:{second}"), each(move |s, l| {
-                    let at = s.get(11, l) as usize;
-                    let (a, b) = (s.get(12, l), s.get(13, l));
-                    put(&mut s.lds, at + first * stride, a, 4);
-                    put(&mut s.lds, at + second * stride, b, 4);
-                }))
+                Case::new(
+                    &format!("{name} v11, v12, v13 offset0:{first} offset1:{second}"),
+                    each(move |s, l| {
+                        let at = s.get(11, l) as usize;
+                        let (a, b) = (s.get(12, l), s.get(13, l));
+                        put(&mut s.lds, at + first * stride, a, 4);
+                        put(&mut s.lds, at + second * stride, b, 4);
+                    }),
+                )
                 .prepare(spread(4)),
             );
         }
@@ -389,7 +442,7 @@ fn scalar_loads() -> Vec<Case> {
     for (words, names, target) in [
         (1usize, ["s_load_dword", "s_load_b32"], "s8"),
         (2, ["s_load_dwordx2", "s_load_b64"], "s[8:9]"),
-        (3, ["s_load_dwordx3", "s_load_b96"], "s[8:10]"),
+        (3, ["s_load_b96", "s_load_b96"], "s[8:10]"),
         (4, ["s_load_dwordx4", "s_load_b128"], "s[8:11]"),
         (8, ["s_load_dwordx8", "s_load_b256"], "s[8:15]"),
         (16, ["s_load_dwordx16", "s_load_b512"], "s[8:23]"),

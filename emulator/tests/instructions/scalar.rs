@@ -231,7 +231,11 @@ fn unary() -> Vec<Case> {
         Case::new("s_mov_b32 s12, 0x89abcdef", |s| s.set_scalar(12, 0x89ab_cdef)),
         Case::new("s_movk_i32 s12, 0x8001", |s| s.set_scalar(12, 0xffff_8001)),
         Case::new("s_mulk_i32 s12, 0xfffe", |s| s.set_scalar(12, (signed(s.scalar(12)) * -2) as u32)),
-        Case::new("s_cmov_b32 s12, s8", |s| if s.scc { s.set_scalar(12, s.scalar(8)) }),
+        Case::new("s_cmov_b32 s12, s8", |s| {
+            if s.scc {
+                s.set_scalar(12, s.scalar(8))
+            }
+        }),
         Case::new("s_bitset1_b32 s12, s8", |s| s.set_scalar(12, s.scalar(12) | 1 << (s.scalar(8) % 32))),
         Case::new("s_bitset0_b32 s12, s8", |s| s.set_scalar(12, s.scalar(12) & !(1 << (s.scalar(8) % 32)))),
     ];
@@ -253,9 +257,11 @@ fn unary() -> Vec<Case> {
 
 fn floats() -> Vec<Case> {
     let f2 = |name: &str, f: fn(f64, f64) -> f64| {
-        Case::new(&format!("{name} s12, s8, s9"), move |s| s.set_scalar(12, to_single(f(single(s.scalar(8)), single(s.scalar(9))))))
-            .scalars(Kind::Single)
-            .equal(Equal::Single)
+        Case::new(&format!("{name} s12, s8, s9"), move |s| {
+            s.set_scalar(12, to_single(f(single(s.scalar(8)), single(s.scalar(9)))))
+        })
+        .scalars(Kind::Single)
+        .equal(Equal::Single)
     };
     vec![
         f2("s_add_f32", |a, b| a + b),
@@ -353,14 +359,12 @@ fn masks() -> Vec<Case> {
             s.set_scalar64(12, old);
             s.scc = s.exec != 0;
         }));
-        cases.push(
-            Case::new(&format!("s_{name}_saveexec_b32 s12, s8"), move |s| {
-                let old = s.exec;
-                s.exec = old & !0xffff_ffff | f(s.scalar(8).into(), old & 0xffff_ffff) & 0xffff_ffff;
-                s.set_scalar(12, old as u32);
-                s.scc = s.exec & 0xffff_ffff != 0;
-            }),
-        );
+        cases.push(Case::new(&format!("s_{name}_saveexec_b32 s12, s8"), move |s| {
+            let old = s.exec;
+            s.exec = old & !0xffff_ffff | f(s.scalar(8).into(), old & 0xffff_ffff) & 0xffff_ffff;
+            s.set_scalar(12, old as u32);
+            s.scc = s.exec & 0xffff_ffff != 0;
+        }));
     }
     cases
 }
@@ -442,7 +446,10 @@ fn nothing() -> Vec<Case> {
     .map(|text| Case::new(text, |_| {}))
     .chain([
         // What stands behind the end isn't reached.
-        Case::new("s_cbranch_execz .Lout{n}\ns_branch .Lout{n}\ns_sendmsg sendmsg(MSG_DEALLOC_VGPRS)\ns_endpgm\n.Lout{n}:", |_| {}),
+        Case::new(
+            "s_cbranch_execz .Lout{n}\ns_branch .Lout{n}\ns_sendmsg sendmsg(MSG_DEALLOC_VGPRS)\ns_endpgm\n.Lout{n}:",
+            |_| {},
+        ),
         Case::new("s_branch .Lout{n}\ns_endpgm\n.Lout{n}:", |_| {}),
     ])
     .collect()

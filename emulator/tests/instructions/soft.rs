@@ -89,7 +89,13 @@ pub fn larger(a: f64, b: f64) -> f64 {
     match (a.is_nan(), b.is_nan()) {
         (true, _) => b,
         (_, true) => a,
-        _ => if rank(a) >= rank(b) { a } else { b },
+        _ => {
+            if rank(a) >= rank(b) {
+                a
+            } else {
+                b
+            }
+        }
     }
 }
 

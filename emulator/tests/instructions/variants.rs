@@ -161,7 +161,7 @@ fn text(op: &Op, v: &Variant) -> String {
         text += &format!(" {}", v.scale);
     }
     if let Some((control, _, row, bank, zero)) = v.dpp {
-        text += &format!(" {control} row_mask:{row:#x} bank_mask:{bank:#x}{}", if zero { " bound_ctrl:0" } else { "" });
+        text += &format!(" {control} row_mask:{row:#x} bank_mask:{bank:#x}{}", if zero { " bound_ctrl:1" } else { "" });
     }
     if let Some((select, unused)) = v.destination {
         text += &format!(" dst_sel:{} dst_unused:{unused} src0_sel:{}", select.name(), v.select[0].name());
@@ -201,10 +201,11 @@ fn source(op: &Op, v: &Variant, i: usize, raw: u32) -> u32 {
     if of.is_short() {
         value &= 0xffff;
     }
-    if v.absolute[i] {
+    // The old value of the destination has no modifiers.
+    if v.absolute[i] && i < written(op) {
         value &= !of.sign();
     }
-    if v.negate[i] {
+    if v.negate[i] && i < written(op) {
         value ^= of.sign();
     }
     value
@@ -364,7 +365,11 @@ fn variants(op: &Op, every_control: bool) -> Vec<Variant> {
     let short = op.sources.iter().any(|s| s.is_short());
     // Bits that are selected of a float must make one.
     let selections: &[([Select; 3], Select, &str)] = match (first, short) {
-        (Of::Single, _) => &[([All, All, All], All, "UNUSED_PAD"), ([All, All, All], Word(1), "UNUSED_PRESERVE")],
+        (Of::Single, _) => &[([All, All, All], All, "UNUSED_PAD")],
+        // Half of a single is no number.
+        _ if op.result == Of::Single => {
+            &[([Word(1), Word(0), All], All, "UNUSED_PAD"), ([Word(0), Word(1), All], All, "UNUSED_PAD")]
+        }
         (_, true) => &[
             ([Word(1), Word(0), All], All, "UNUSED_PAD"),
             ([Word(1), Word(1), All], Word(0), "UNUSED_PRESERVE"),
@@ -414,12 +419,9 @@ pub fn of(op: &Op, every_control: bool) -> Vec<Case> {
         kinds.resize(8, Kind::Integer);
         // v20: a source of some.
         kinds.push(op.sources[op.sources.len() - 1].kind());
-        // A NaN in a part of a register that SDWA or a half made is none of the whole one.
-        let equal = match (op.equal, op.result, v.destination.is_some()) {
-            (Equal::Single, _, true) => Equal::Halves,
-            (equal, ..) => equal,
-        };
-        let mut case = Case::new(&text(op, &v), move |state| evaluate(state, &own, &v)).kinds(&kinds).scalars(scalars).equal(equal);
+        let equal = op.equal;
+        let mut case =
+            Case::new(&text(op, &v), move |state| evaluate(state, &own, &v)).kinds(&kinds).scalars(scalars).equal(equal);
         // The whole family stands for the mnemonic: not all encodings exist.
         case.name = op.name.to_owned();
         case

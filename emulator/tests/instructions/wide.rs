@@ -17,16 +17,22 @@ fn doubles() -> Vec<Case> {
     let d2 = |name: &str, f: fn(f64, f64) -> f64| {
         [("", 1.0, false), ("_e64", 1.0, false)]
             .map(|(suffix, ..)| {
-                Case::new(&format!("{name}{suffix} v[20:21], v[10:11], v[12:13]"), each(move |s, l| {
-                    let value = f(double(s.get64(10, l)), double(s.get64(12, l)));
-                    s.set64(20, l, value.to_bits());
-                }))
+                Case::new(
+                    &format!("{name}{suffix} v[20:21], v[10:11], v[12:13]"),
+                    each(move |s, l| {
+                        let value = f(double(s.get64(10, l)), double(s.get64(12, l)));
+                        s.set64(20, l, value.to_bits());
+                    }),
+                )
             })
             .into_iter()
-            .chain([Case::new(&format!("{name} v[20:21], -v[10:11], |v[12:13]|"), each(move |s, l| {
-                let value = f(-double(s.get64(10, l)), double(s.get64(12, l)).abs());
-                s.set64(20, l, value.to_bits());
-            }))])
+            .chain([Case::new(
+                &format!("{name} v[20:21], -v[10:11], |v[12:13]|"),
+                each(move |s, l| {
+                    let value = f(-double(s.get64(10, l)), double(s.get64(12, l)).abs());
+                    s.set64(20, l, value.to_bits());
+                }),
+            )])
             .map(|c| c.kinds(&[Kind::Double; 8]).equal(Equal::Double))
             .collect::<Vec<_>>()
     };
@@ -51,10 +57,13 @@ fn doubles() -> Vec<Case> {
         d1("v_rcp_f64", |a| 1.0 / a).equal(Equal::NearDouble),
         d1("v_rsq_f64", |a| 1.0 / a.sqrt()).equal(Equal::NearDouble),
         d1("v_sqrt_f64", f64::sqrt).equal(Equal::NearDouble),
-        Case::new("v_fma_f64 v[20:21], v[10:11], -v[12:13], v[14:15]", each(|s, l| {
-            let [a, b, c] = [10, 12, 14].map(|r| double(s.get64(r, l)));
-            s.set64(20, l, a.mul_add(-b, c).to_bits());
-        }))
+        Case::new(
+            "v_fma_f64 v[20:21], v[10:11], -v[12:13], v[14:15]",
+            each(|s, l| {
+                let [a, b, c] = [10, 12, 14].map(|r| double(s.get64(r, l)));
+                s.set64(20, l, a.mul_add(-b, c).to_bits());
+            }),
+        )
         .kinds(&[Kind::Double; 8])
         .equal(Equal::Double),
         Case::new("v_cvt_f64_f32 v[20:21], v10", each(|s, l| s.set64(20, l, single(s.get(10, l)).to_bits())))
@@ -65,13 +74,19 @@ fn doubles() -> Vec<Case> {
         Case::new("v_cvt_f32_f64 v20, v[10:11]", each(|s, l| s.set(20, l, to_single(double(s.get64(10, l))))))
             .kinds(&[Kind::Double; 2])
             .equal(Equal::Single),
-        Case::new("v_cvt_i32_f64 v20, v[10:11]", each(|s, l| {
-            s.set(20, l, to_integer(double(s.get64(10, l)), i32::MIN.into(), i32::MAX.into()) as u32);
-        }))
+        Case::new(
+            "v_cvt_i32_f64 v20, v[10:11]",
+            each(|s, l| {
+                s.set(20, l, to_integer(double(s.get64(10, l)), i32::MIN.into(), i32::MAX.into()) as u32);
+            }),
+        )
         .kinds(&[Kind::Double; 2]),
-        Case::new("v_cvt_u32_f64 v20, v[10:11]", each(|s, l| {
-            s.set(20, l, to_integer(double(s.get64(10, l)), 0, u32::MAX.into()) as u32);
-        }))
+        Case::new(
+            "v_cvt_u32_f64 v20, v[10:11]",
+            each(|s, l| {
+                s.set(20, l, to_integer(double(s.get64(10, l)), 0, u32::MAX.into()) as u32);
+            }),
+        )
         .kinds(&[Kind::Double; 2]),
     ]);
     cases
@@ -79,39 +94,59 @@ fn doubles() -> Vec<Case> {
 
 fn integers() -> Vec<Case> {
     let mut cases = vec![
-        Case::new("v_lshlrev_b64 v[20:21], v10, v[12:13]", each(|s, l| {
-            let value = (u128::from(s.get64(12, l)) << (s.get(10, l) % 64)) as u64;
-            s.set64(20, l, value);
-        }))
+        Case::new(
+            "v_lshlrev_b64 v[20:21], v10, v[12:13]",
+            each(|s, l| {
+                let value = (u128::from(s.get64(12, l)) << (s.get(10, l) % 64)) as u64;
+                s.set64(20, l, value);
+            }),
+        )
         .kinds(&[Kind::Small]),
-        Case::new("v_lshlrev_b64_e32 v[20:21], v10, v[12:13]", each(|s, l| {
-            let value = (u128::from(s.get64(12, l)) << (s.get(10, l) % 64)) as u64;
-            s.set64(20, l, value);
-        }))
+        Case::new(
+            "v_lshlrev_b64_e32 v[20:21], v10, v[12:13]",
+            each(|s, l| {
+                let value = (u128::from(s.get64(12, l)) << (s.get(10, l) % 64)) as u64;
+                s.set64(20, l, value);
+            }),
+        )
         .kinds(&[Kind::Small]),
-        Case::new("v_lshrrev_b64 v[20:21], v10, v[12:13]", each(|s, l| {
-            let value = (u128::from(s.get64(12, l)) >> (s.get(10, l) % 64)) as u64;
-            s.set64(20, l, value);
-        }))
+        Case::new(
+            "v_lshrrev_b64 v[20:21], v10, v[12:13]",
+            each(|s, l| {
+                let value = (u128::from(s.get64(12, l)) >> (s.get(10, l) % 64)) as u64;
+                s.set64(20, l, value);
+            }),
+        )
         .kinds(&[Kind::Small]),
-        Case::new("v_ashrrev_i64 v[20:21], v10, v[12:13]", each(|s, l| {
-            let value = (i128::from(s.get64(12, l) as i64) >> (s.get(10, l) % 64)) as u64;
-            s.set64(20, l, value);
-        }))
+        Case::new(
+            "v_ashrrev_i64 v[20:21], v10, v[12:13]",
+            each(|s, l| {
+                let value = (i128::from(s.get64(12, l) as i64) >> (s.get(10, l) % 64)) as u64;
+                s.set64(20, l, value);
+            }),
+        )
         .kinds(&[Kind::Small]),
-        Case::new("v_lshl_add_u64 v[20:21], v[10:11], 3, v[14:15]", each(|s, l| {
-            let value = (u128::from(s.get64(10, l)) * 8 + u128::from(s.get64(14, l))) as u64;
-            s.set64(20, l, value);
-        })),
+        Case::new(
+            "v_lshl_add_u64 v[20:21], v[10:11], 3, v[14:15]",
+            each(|s, l| {
+                let value = (u128::from(s.get64(10, l)) * 8 + u128::from(s.get64(14, l))) as u64;
+                s.set64(20, l, value);
+            }),
+        ),
         Case::new("v_mov_b64_e32 v[20:21], v[10:11]", each(|s, l| s.set64(20, l, s.get64(10, l)))),
         Case::new("v_mov_b64_e32 v[20:21], -1", each(|s, l| s.set64(20, l, u64::MAX))),
-        Case::new("v_swap_b32 v20, v10", each(|s, l| {
-            let (a, b) = (s.get(10, l), s.get(20, l));
-            s.set(20, l, a);
-            s.set(10, l, b);
-        })),
+        Case::new(
+            "v_swap_b32 v20, v10",
+            each(|s, l| {
+                let (a, b) = (s.get(10, l), s.get(20, l));
+                s.set(20, l, a);
+                s.set(10, l, b);
+            }),
+        ),
     ];
-    for (name, signed) in [("v_mad_u64_u32", false), ("v_mad_co_u64_u32", false), ("v_mad_i64_i32", true), ("v_mad_co_i64_i32", true)] {
+    for (name, signed) in
+        [("v_mad_u64_u32", false), ("v_mad_co_u64_u32", false), ("v_mad_i64_i32", true), ("v_mad_co_i64_i32", true)]
+    {
         for register in ["s[12:13]", "s12", "vcc", "null"] {
             let f = move |s: &mut State| {
                 let mut carries = 0;
@@ -182,18 +217,21 @@ fn packed() -> Vec<Case> {
             );
             let kind = if float { Kind::Halves } else { Kind::Integer };
             cases.push(
-                Case::new(&text, each(move |s, l| {
-                    let part = |upper: u32, negate: u32| {
-                        let value = |i: usize| {
-                            let word = s.get(10 + i, l);
-                            let half = if upper >> i & 1 == 1 { word >> 16 } else { word & 0xffff };
-                            half ^ (negate >> i & 1) << 15
+                Case::new(
+                    &text,
+                    each(move |s, l| {
+                        let part = |upper: u32, negate: u32| {
+                            let value = |i: usize| {
+                                let word = s.get(10 + i, l);
+                                let half = if upper >> i & 1 == 1 { word >> 16 } else { word & 0xffff };
+                                half ^ (negate >> i & 1) << 15
+                            };
+                            f(value(0), value(1), value(2))
                         };
-                        f(value(0), value(1), value(2))
-                    };
-                    let value = part(low, negate_low) | part(high, negate_high) << 16;
-                    s.set(20, l, value);
-                }))
+                        let value = part(low, negate_low) | part(high, negate_high) << 16;
+                        s.set(20, l, value);
+                    }),
+                )
                 .kinds(&[kind; 3])
                 .equal(if float { Equal::Halves } else { Equal::Bits }),
             );
@@ -214,17 +252,28 @@ fn packed() -> Vec<Case> {
             (" op_sel:[1,0]", 1, 7, 0, 0),
             (" neg_lo:[1,0] neg_hi:[0,1]", 0, 7, 1, 2),
         ] {
-            let modifiers = if n == 3 { modifiers.replace("0]", "0,1]").replace("neg_lo:[1,0,1]", "neg_lo:[1,0,0]").replace("neg_hi:[0,1]", "neg_hi:[0,1,0]").replace("op_sel:[1,0,1]", "op_sel:[1,0,0]") } else { modifiers.to_owned() };
+            let modifiers = if n == 3 {
+                modifiers
+                    .replace("0]", "0,1]")
+                    .replace("neg_lo:[1,0,1]", "neg_lo:[1,0,0]")
+                    .replace("neg_hi:[0,1]", "neg_hi:[0,1,0]")
+                    .replace("op_sel:[1,0,1]", "op_sel:[1,0,0]")
+            } else {
+                modifiers.to_owned()
+            };
             cases.push(
-                Case::new(&format!("{name} v[20:21], {sources}{modifiers}"), each(move |s, l| {
-                    let part = |upper: usize, negate: usize| {
-                        let value = |i: usize| s.get(10 + 2 * i + (upper >> i & 1), l) ^ ((negate >> i & 1) as u32) << 31;
-                        f(value(0), value(1), value(2))
-                    };
-                    let (a, b) = (part(low, negate_low), part(high, negate_high));
-                    s.set(20, l, a);
-                    s.set(21, l, b);
-                }))
+                Case::new(
+                    &format!("{name} v[20:21], {sources}{modifiers}"),
+                    each(move |s, l| {
+                        let part = |upper: usize, negate: usize| {
+                            let value = |i: usize| s.get(10 + 2 * i + (upper >> i & 1), l) ^ ((negate >> i & 1) as u32) << 31;
+                            f(value(0), value(1), value(2))
+                        };
+                        let (a, b) = (part(low, negate_low), part(high, negate_high));
+                        s.set(20, l, a);
+                        s.set(21, l, b);
+                    }),
+                )
                 .kinds(&[Kind::Single; 6])
                 .equal(Equal::Single),
             );
@@ -233,11 +282,14 @@ fn packed() -> Vec<Case> {
     for (select, a, b) in [("", 10, 13), (" op_sel:[1,0]", 11, 12), (" op_sel:[0,1]", 10, 13)] {
         // Without `op_sel` the assembler means the first words of both: op_sel_hi does not matter.
         let second = if select.ends_with("1]") { b } else { 12 };
-        cases.push(Case::new(&format!("v_pk_mov_b32 v[20:21], v[10:11], v[12:13]{select}"), each(move |s, l| {
-            let (low, high) = (s.get(a, l), s.get(second, l));
-            s.set(20, l, low);
-            s.set(21, l, high);
-        })));
+        cases.push(Case::new(
+            &format!("v_pk_mov_b32 v[20:21], v[10:11], v[12:13]{select}"),
+            each(move |s, l| {
+                let (low, high) = (s.get(a, l), s.get(second, l));
+                s.set(20, l, low);
+                s.set(21, l, high);
+            }),
+        ));
     }
     cases
 }
@@ -268,11 +320,14 @@ fn mixed() -> Vec<Case> {
         );
         for (name, shift) in [("v_fma_mixlo_f16", 0), ("v_fma_mixhi_f16", 16)] {
             cases.push(
-                Case::new(&format!("{name} v20, v10, -v11, v12{modifiers}"), each(move |s, l| {
-                    let placed = to_half(single(value(s, l))) << shift;
-                    let kept = s.get(20, l) & !(0xffff << shift);
-                    s.set(20, l, placed | kept);
-                }))
+                Case::new(
+                    &format!("{name} v20, v10, -v11, v12{modifiers}"),
+                    each(move |s, l| {
+                        let placed = to_half(single(value(s, l))) << shift;
+                        let kept = s.get(20, l) & !(0xffff << shift);
+                        s.set(20, l, placed | kept);
+                    }),
+                )
                 .kinds(&kinds)
                 .equal(Equal::Halves),
             );
@@ -289,28 +344,36 @@ fn dots() -> Vec<Case> {
     };
     let mut cases = Vec::new();
     let mut four = |text: &str, x: bool, y: bool, accumulates: bool| {
-        cases.push(Case::new(text, each(move |s, l| {
-            let c = s.get(if accumulates { 20 } else { 12 }, l);
-            let value = dot4(s.get(10, l), s.get(11, l), c, x, y);
-            s.set(20, l, value);
-        })));
+        cases.push(Case::new(
+            text,
+            each(move |s, l| {
+                let c = s.get(if accumulates { 20 } else { 12 }, l);
+                let value = dot4(s.get(10, l), s.get(11, l), c, x, y);
+                s.set(20, l, value);
+            }),
+        ));
     };
     four("v_dot4_i32_i8 v20, v10, v11, v12", true, true, false);
     four("v_dot4_u32_u8 v20, v10, v11, v12", false, false, false);
     four("v_dot4c_i32_i8 v20, v10, v11", true, true, true);
     four("v_dot4c_i32_i8_e32 v20, v10, v11", true, true, true);
-    for (text, x, y) in [("", false, false), (" neg_lo:[1,0,0]", true, false), (" neg_lo:[0,1,0]", false, true), (" neg_lo:[1,1,0]", true, true)] {
+    for (text, x, y) in
+        [("", false, false), (" neg_lo:[1,0,0]", true, false), (" neg_lo:[0,1,0]", false, true), (" neg_lo:[1,1,0]", true, true)]
+    {
         four(&format!("v_dot4_i32_iu8 v20, v10, v11, v12{text}"), x, y, false);
     }
     let nibbles = |v: u32, signed: bool| {
         (0..8).map(|i| i64::from(v >> (4 * i) & 15)).map(|n| if signed && n > 7 { n - 16 } else { n }).collect::<Vec<_>>()
     };
     for (text, signed) in [("v_dot8_i32_i4 v20, v10, v11, v12", true), ("v_dot8_u32_u4 v20, v10, v11, v12", false)] {
-        cases.push(Case::new(text, each(move |s, l| {
-            let products = nibbles(s.get(10, l), signed).into_iter().zip(nibbles(s.get(11, l), signed)).map(|(a, b)| a * b);
-            let value = products.sum::<i64>() + i64::from(s.get(12, l) as i32);
-            s.set(20, l, value as u32);
-        })));
+        cases.push(Case::new(
+            text,
+            each(move |s, l| {
+                let products = nibbles(s.get(10, l), signed).into_iter().zip(nibbles(s.get(11, l), signed)).map(|(a, b)| a * b);
+                let value = products.sum::<i64>() + i64::from(s.get(12, l) as i32);
+                s.set(20, l, value as u32);
+            }),
+        ));
     }
     // Small whole halves: every order of adding them gives the same.
     let whole = |s: &mut State| {
@@ -326,13 +389,20 @@ fn dots() -> Vec<Case> {
             s.set(20, l, c);
         }
     };
-    for (text, c) in [("v_dot2_f32_f16 v20, v10, v11, v12", 12), ("v_dot2c_f32_f16 v20, v10, v11", 20), ("v_dot2acc_f32_f16 v20, v10, v11", 20)] {
+    for (text, c) in [
+        ("v_dot2_f32_f16 v20, v10, v11, v12", 12),
+        ("v_dot2c_f32_f16 v20, v10, v11", 20),
+        ("v_dot2acc_f32_f16 v20, v10, v11", 20),
+    ] {
         cases.push(
-            Case::new(text, each(move |s, l| {
-                let product = |shift: u32| half(s.get(10, l) >> shift & 0xffff) * half(s.get(11, l) >> shift & 0xffff);
-                let value = product(0) + product(16) + single(s.get(c, l));
-                s.set(20, l, to_single(value));
-            }))
+            Case::new(
+                text,
+                each(move |s, l| {
+                    let product = |shift: u32| half(s.get(10, l) >> shift & 0xffff) * half(s.get(11, l) >> shift & 0xffff);
+                    let value = product(0) + product(16) + single(s.get(c, l));
+                    s.set(20, l, to_single(value));
+                }),
+            )
             .prepare(whole),
         );
     }

@@ -35,7 +35,7 @@ use std::fmt;
 /// First bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"HIPCBNDL";
 /// Version of the format that this code reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Alignment of sections.
 pub const ALIGN: u64 = 64;
 /// Alignment of embedded weights: a page, so that they can be mapped.

@@ -276,7 +276,7 @@ pub struct Row {
 }
 
 /// The choice of the next token, for tokens `≥ state.head_from`: an id per token. The last token's id is also written to
-/// `tokens[state.pos + state.n]`, where the next step's embedding finds it, and to the same place of the outbox.
+/// `tokens[state.pos + state.n]`, where the next step's embedding finds it, and with the state's generation to the same place of the outbox.
 ///
 /// It is the arg-max (the lowest index wins ties), but for the last token where [`crate::plan::SamplingState`] asks for more:
 /// then the logits go through the sampler's chain, and the uniform number is `draws[state.pos + state.n]`.
@@ -286,7 +286,7 @@ pub struct Choose {
     pub n: u32,
     /// Whether partials of the head launch are read besides the logits.
     pub partials: bool,
-    /// Whether the state becomes that of the next step, `{pos: pos + n, n: 1, head_from: 0}`, so that steps can follow each
+    /// Whether the state becomes that of the next step, `{pos: pos + n, n: 1, head_from: 0}` of the same generation, so that steps can follow each
     /// other without the host. Only in the decode program, whose last launch this is.
     pub advance: bool,
 }

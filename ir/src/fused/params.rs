@@ -59,7 +59,7 @@ pub enum Role {
     Partials,
     /// Chosen ids written, i32 `[tokens]`.
     Ids,
-    /// Chosen ids by position, for the host, i32.
+    /// Chosen ids by position, for the host, see [`crate::plan::outbox_entry`].
     Outbox,
     /// How to sample, see [`crate::plan::SamplingState`].
     Sampling,
@@ -116,7 +116,7 @@ pub enum Shape {
     State,
     /// i32 `[ctx + 1]`.
     Tokens,
-    /// i32 `[ctx + 1]`.
+    /// u64 `[ctx + 1]`.
     Outbox,
     /// [`crate::plan::SamplingState`].
     Sampling,

@@ -210,7 +210,7 @@ impl Comparison<'_> {
     }
 
     fn ids(&self, tally: &mut Tally, param: Param, expected: &[u8], after: &[u8]) {
-        let (e, a) = (expected.as_chunks::<4>().0, after.as_chunks::<4>().0);
+        let (e, a) = (entries(param.role, expected), entries(param.role, after));
         let (n, from) = (self.state.n.max(0) as usize, self.state.head_from.max(0) as usize);
         for i in 0..e.len() {
             // Ids before `head_from` and behind the chunk are nobody's; of the token list and the outbox one place may change.
@@ -218,7 +218,10 @@ impl Comparison<'_> {
             if param.role == Role::Ids && !(from..n).contains(&i) {
                 continue;
             }
-            let (e, a) = (i32::from_le_bytes(e[i]), i32::from_le_bytes(a[i]));
+            let ((e, e_generation), (a, generation)) = (e[i], a[i]);
+            if generation != e_generation {
+                tally.fail(|| format!("id {i} is of generation {generation}, the reference's of {e_generation}"));
+            }
             if e == a {
                 continue;
             }
@@ -280,6 +283,16 @@ fn floats(tally: &mut Tally, expected: &[u8], after: &[u8], range: std::ops::Ran
         if let (Some(&e), Some(&a)) = (e.get(i), a.get(i)) {
             tally.value(i, f32::from_le_bytes(a), f32::from_le_bytes(e));
         }
+    }
+}
+
+/// Ids with their generations, which only the outbox has.
+fn entries(role: Role, bytes: &[u8]) -> Vec<(i32, i32)> {
+    match role {
+        Role::Outbox => {
+            bytes.as_chunks().0.iter().map(|&b| u64::from_le_bytes(b)).map(|v| (v as i32, (v >> 32) as i32)).collect()
+        }
+        _ => bytes.as_chunks().0.iter().map(|&b| (i32::from_le_bytes(b), 0)).collect(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::operands::Operands;
 use super::{LaunchError, Step};
 use crate::sampling::{Chain, weights};
 use hipc_ir::fused::{Choose, Role};
-use hipc_ir::plan::{KernelSpec, SamplingState};
+use hipc_ir::plan::{KernelSpec, SamplingState, outbox_entry};
 
 /// Logits, and relative weights, that differ by less are a tie.
 const NEAR_LOGIT: f64 = 1e-5;
@@ -24,7 +24,7 @@ pub(super) fn choose(spec: &KernelSpec, op: Choose, step: Step, mut operands: Op
         logits.chunks_exact(n).skip(step.head_from).map(|row| largest(row.iter().copied()) as i32).collect()
     };
     let tokens: &mut [i32] = operands.write(Role::Tokens, end + 1)?;
-    let outbox: &mut [i32] = operands.write(Role::Outbox, end + 1)?;
+    let outbox: &mut [u64] = operands.write(Role::Outbox, end + 1)?;
     let ids: &mut [i32] = operands.write(Role::Ids, step.tokens)?;
     let (sampling, draws): (&[u8], &[u8]) =
         (operands.read(Role::Sampling, SamplingState::BYTES as usize)?, operands.read(Role::Draws, 8 * (end + 1))?);
@@ -34,12 +34,12 @@ pub(super) fn choose(spec: &KernelSpec, op: Choose, step: Step, mut operands: Op
             *last = sampled.chain.choose(sampled.logits, recent, sampled.draw).unwrap_or(0) as i32;
         }
         tokens[end] = *last;
-        outbox[end] = *last;
+        outbox[end] = outbox_entry(*last, step.generation);
     }
     ids[step.head_from..].copy_from_slice(&found);
     if op.advance {
         let state: &mut [i32] = operands.write(Role::State, 4)?;
-        state.copy_from_slice(&[end as i32, 1, 0, 0]);
+        state.copy_from_slice(&[end as i32, 1, 0, step.generation]);
     }
     Ok(())
 }

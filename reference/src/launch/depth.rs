@@ -71,14 +71,14 @@ pub(super) struct Joins {
     pub sums: u32,
 }
 
-/// Positions are dealt to workgroups (sixteen at most until each has 512, and none fewer than 128), waves and slots of a wave, which take two at a time (and perhaps the new one after them). With few
+/// Positions are dealt to workgroups (sixteen at most until each has 512, and none fewer than 128), waves and slots of a wave, which take four at a time at most (and perhaps the new one after them). With few
 /// registers the waves are in sets of as many as divide them, each with other ones of the `shared_by` heads.
 pub(super) fn joins(g: &Geometry, shared_by: usize, head_dim: usize, positions: usize) -> Joins {
     let slots = (lanes(g) / head_dim.div_ceil(HEAD_VALUES).next_power_of_two()).max(1);
     let sets = (shared_by..waves(g)).find(|n| waves(g).is_multiple_of(*n)).unwrap_or(waves(g));
     let (waves, splits) = (waves(g) / sets, g.splits.max(1) as usize);
     let share = positions.div_ceil(splits).max(positions.div_ceil(16).clamp(128, 512)).min(positions);
-    let each = 2 * turns(share, 2 * slots * waves) + 1;
+    let each = 4 * turns(share, 4 * slots * waves) + 1;
     // A slot: the product, then per position the old sum's factor and the addition. Joins of slots: a factor and an addition. Of waves,
     // all at once: a factor and the additions. Of workgroups, some at a time: a factor and an addition each. The quotient.
     let splits = splits as u32;

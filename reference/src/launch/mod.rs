@@ -87,6 +87,7 @@ struct Step {
     pos: usize,
     tokens: usize,
     head_from: usize,
+    generation: i32,
 }
 
 /// Executes a launch in f32; `args` are parallel to [`FusedOp::params`].
@@ -134,7 +135,8 @@ fn run<A: Arithmetic>(
 ) -> Result<(), LaunchError> {
     let bad_state = || LaunchError::State { pos: state.pos, end: state.pos.saturating_add(state.n), ctx: 0 };
     let (Ok(pos), Ok(tokens)) = (usize::try_from(state.pos), usize::try_from(state.n)) else { return Err(bad_state()) };
-    let step = Step { pos, tokens, head_from: usize::try_from(state.head_from).unwrap_or(0).min(tokens) };
+    let head_from = usize::try_from(state.head_from).unwrap_or(0).min(tokens);
+    let step = Step { pos, tokens, head_from, generation: state.generation };
     let operands = Operands::new(spec, args)?;
     match &spec.op {
         FusedOp::Embed(op) => row::embed::<A>(spec, op, step, operands, witness),

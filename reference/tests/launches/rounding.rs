@@ -19,7 +19,7 @@ struct Launch {
     before: Vec<Words>,
 }
 
-const STATE: StepState = StepState { pos: 3, n: 1, head_from: 0, reserved: 0 };
+const STATE: StepState = StepState { pos: 3, n: 1, head_from: 0, generation: 0 };
 
 impl Launch {
     fn new(op: FusedOp) -> Self {

@@ -6,7 +6,7 @@ use super::measure::{self, About, check_depth, percent, spread, table};
 use crate::bench::{Memory, Options, Report, bench};
 use crate::engine::PlanEngine;
 use crate::text::SamplerParams;
-use crate::units::{bytes, rate};
+use hipc_ir::units::{bytes, rate};
 use std::fmt::Write;
 
 pub fn run(args: &Bench) -> Result<(), CliError> {

@@ -15,15 +15,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CliError {
-    /// The bundle, or the model file it refers to.
+    /// The bundle, the device, or execution.
     #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// A device.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
-    /// Execution.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
+    Load(#[from] LoadError),
     /// Tokenizer, template, sampling.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -77,21 +71,28 @@ pub enum CliError {
     Interrupted,
 }
 
-impl From<LoadError> for CliError {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Bundle(e) => Self::Bundle(e),
-            LoadError::Device(e) => Self::Device(e),
-            LoadError::Engine(e) => Self::Engine(e),
-            LoadError::ExactElsewhere(_) => Self::Usage(error.to_string()),
-        }
+impl From<BundleError> for CliError {
+    fn from(error: BundleError) -> Self {
+        Self::Load(error.into())
+    }
+}
+
+impl From<DeviceError> for CliError {
+    fn from(error: DeviceError) -> Self {
+        Self::Load(error.into())
+    }
+}
+
+impl From<EngineError> for CliError {
+    fn from(error: EngineError) -> Self {
+        Self::Load(error.into())
     }
 }
 
 impl From<GenerateError> for CliError {
     fn from(error: GenerateError) -> Self {
         match error {
-            GenerateError::Engine(e) => Self::Engine(e),
+            GenerateError::Engine(e) => e.into(),
             GenerateError::Text(e) => Self::Text(e),
             GenerateError::Output(e) => Self::Output(e),
             GenerateError::EmptyPrompt => Self::Usage(error.to_string()),
@@ -103,13 +104,13 @@ impl CliError {
     /// 0 done, 1 ours to fix or a check failed, 2 the input or the request is wrong, 3 the machine lacks something, 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Bundle(e) => e.exit_code(),
-            Self::Device(e) | Self::Engine(EngineError::Device(e)) => device_code(e),
-            Self::Engine(EngineError::Exact(EvalError::Malformed { .. }))
+            Self::Load(LoadError::Bundle(e)) => e.exit_code(),
+            Self::Load(LoadError::Device(e) | LoadError::Engine(EngineError::Device(e))) => device_code(e),
+            Self::Load(LoadError::Engine(EngineError::Exact(EvalError::Malformed { .. })))
             | Self::Text(TextError::Logits(_))
             | Self::Internal(_)
             | Self::Check(_) => 1,
-            Self::Engine(_) | Self::Text(_) | Self::Usage(_) | Self::TooLong { .. } | Self::Read { .. } => 2,
+            Self::Load(_) | Self::Text(_) | Self::Usage(_) | Self::TooLong { .. } | Self::Read { .. } => 2,
             // The reader of a pipe has what it wanted.
             Self::Output(e) if super::is_closed_pipe(e) => 0,
             Self::Write { .. } | Self::Output(_) | Self::Terminal(_) => 3,

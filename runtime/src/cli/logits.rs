@@ -6,7 +6,7 @@ use super::open::{Opened, progress_bar};
 use super::{CliError, murmur};
 use crate::engine::Want;
 use crate::npy::NpyWriter;
-use crate::units::rate;
+use hipc_ir::units::rate;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;

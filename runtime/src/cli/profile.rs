@@ -4,7 +4,7 @@ use super::CliError;
 use super::args::Profile;
 use super::measure::{self, About, check_depth, percent, spread, table};
 use crate::profile::{Options, Report, profile};
-use crate::units::{bytes, rate};
+use hipc_ir::units::{bytes, rate};
 use std::fmt::Write;
 
 pub fn run(args: &Profile) -> Result<(), CliError> {

@@ -9,7 +9,7 @@ use crate::conversation::{Conversation, Limits};
 use crate::engine::Engine;
 use crate::generate::{Chooser, Ended, Request, Summary, generate};
 use crate::text::{ChatTemplate, Tokenizer};
-use crate::units::rate;
+use hipc_ir::units::rate;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Read, Write};
 

@@ -11,8 +11,8 @@ use crate::device::host::{HostLibrary, Order};
 use crate::device::select::{DeviceName, HOST, Selected, select};
 use crate::device::{DeviceError, Driver, read_memory};
 use crate::tune::{Measured, Options, TuneError, brief, measure};
-use crate::units::{bytes, rate};
 use hipc_ir::tuning::{Made, Trial, TuningFile};
+use hipc_ir::units::{bytes, rate};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -56,7 +56,7 @@ pub fn run(args: &Tune) -> Result<(), CliError> {
         let code = bundle.trial_code(&arch, index)?;
         let done = measure(&mut *driver, trial, code, manifest.ctx, &options, &mut || bar.inc(1));
         measured.push(done.map_err(|error| match error {
-            TuneError::Device(error) => CliError::Device(error),
+            TuneError::Device(error) => error.into(),
             wrong @ TuneError::Disagrees { .. } => CliError::Check(wrong.to_string()),
         })?);
     }

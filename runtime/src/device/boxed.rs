@@ -29,14 +29,11 @@ impl Backend for Box<dyn Backend> {
     fn mark(&mut self) -> Result<Mark, DeviceError> {
         (**self).mark()
     }
-    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {
-        (**self).wait(mark)
-    }
     fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
         (**self).elapsed(from, to)
     }
-    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        (**self).peek(buffer, offset, bytes)
+    fn receive(&mut self, index: usize, generation: i32) -> Result<i32, DeviceError> {
+        (**self).receive(index, generation)
     }
     fn memory_use(&self) -> Result<MemoryUse, DeviceError> {
         (**self).memory_use()

@@ -5,7 +5,7 @@
 
 use super::bandwidth::noise;
 use super::host::memory as machine_memory;
-use super::{Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording, WeightSource};
+use super::{Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording, WeightSource, never_sent, received};
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::fused::{Access, Param};
@@ -111,9 +111,9 @@ impl Backend for CpuBackend {
     fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError> {
         let mut bytes = [0; StepState::BYTES as usize];
         self.read(self.plan.state, 0, &mut bytes)?;
-        let [pos, n, head_from, reserved] =
+        let [pos, n, head_from, generation] =
             [0, 4, 8, 12].map(|at| i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]));
-        let state = StepState { pos, n, head_from, reserved };
+        let state = StepState { pos, n, head_from, generation };
         let (plan, params, weights, memory) = (&self.plan, &self.params, &*self.weights, &mut self.memory);
         let launches = plan.programs.get(program).and_then(|p| p.launches.get(range.clone()));
         let launches = launches.ok_or_else(|| no_launches(program, &range))?;
@@ -139,16 +139,14 @@ impl Backend for CpuBackend {
         Ok(Mark::now())
     }
 
-    fn wait(&mut self, _: &Mark) -> Result<(), DeviceError> {
-        Ok(())
-    }
-
     fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
         Ok(to.since(from))
     }
 
-    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        self.read(buffer, offset, bytes)
+    fn receive(&mut self, index: usize, generation: i32) -> Result<i32, DeviceError> {
+        let mut word = [0; 8];
+        self.read(self.plan.outbox, 8 * index as u64, &mut word)?;
+        received(u64::from_le_bytes(word), generation).ok_or_else(|| never_sent(generation))
     }
 
     fn memory_use(&self) -> Result<MemoryUse, DeviceError> {

@@ -4,13 +4,14 @@
 mod api;
 
 use super::DeviceError;
-use super::gpu::api::{Api, Handle};
-use super::gpu::{GpuDevice, GpuDriver, Platform, find};
+use super::gpu::api::{Api, HOST_MAPPED, Handle, Vendor};
+use super::gpu::runtime::{GpuRuntime, VendorApi};
+use super::gpu::{GpuDevice, GpuDriver, Platform};
 use api::{
     CAPABILITY_MAJOR, CAPABILITY_MINOR, CudaApi, ERROR_LOG, ERROR_LOG_BYTES, MULTIPROCESSORS, NO_JIT_COMPILER, UNSUPPORTED_PTX,
     VENDOR, WARP_SIZE,
 };
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::path::Path;
 use std::ptr::{null_mut, without_provenance_mut};
 use std::rc::Rc;
@@ -19,54 +20,7 @@ use std::rc::Rc;
 const LOG_BYTES: usize = 8192;
 
 /// The opened and initialised driver.
-pub struct CudaRuntime {
-    api: Rc<CudaApi>,
-    devices: Vec<GpuDevice>,
-}
-
-impl std::fmt::Debug for CudaRuntime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CudaRuntime").field("path", &self.api.shared.path).field("devices", &self.devices).finish()
-    }
-}
-
-impl CudaRuntime {
-    /// Opens the library that `HIPC_CUDA_LIBRARY` names, else the driver's, and lists the GPUs.
-    ///
-    /// # Errors
-    /// As [`CudaRuntime::open`].
-    pub fn from_env() -> Result<Self, DeviceError> {
-        Self::open(VENDOR.library_from_env().as_deref())
-    }
-
-    /// Opens this library, or the driver's, and lists the GPUs.
-    ///
-    /// # Errors
-    /// [`DeviceError::Missing`] without a library or without a GPU, with what to do; [`DeviceError::Call`] for whatever else the
-    /// driver reports.
-    pub fn open(library: Option<&Path>) -> Result<Self, DeviceError> {
-        let api = Rc::new(CudaApi::open(library)?);
-        let count = api.shared.count()?.ok_or_else(|| DeviceError::Missing {
-            what: "no NVIDIA GPU found".to_owned(),
-            advice: "cuda:N is a test bench for kernels; --device cpu works everywhere".to_owned(),
-        })?;
-        let devices = (0..count).map(|i| device(&api, i)).collect::<Result<_, _>>()?;
-        Ok(Self { api, devices })
-    }
-
-    /// The GPUs.
-    pub fn devices(&self) -> &[GpuDevice] {
-        &self.devices
-    }
-
-    /// GPU number `index`.
-    ///
-    /// # Errors
-    /// [`DeviceError::Missing`] if there is none of this number.
-    pub fn find(&self, index: u32) -> Result<GpuDevice, DeviceError> {
-        find(VENDOR.family.prefix(), &self.devices, index)
-    }
-}
+pub type CudaRuntime = GpuRuntime<CudaApi>;
 
 /// The driver's handle of a GPU, which needn't be its number.
 fn handle(api: &CudaApi, who: &str, index: c_int) -> Result<c_int, DeviceError> {
@@ -76,24 +30,40 @@ fn handle(api: &CudaApi, who: &str, index: c_int) -> Result<c_int, DeviceError> 
     api.shared.check(who, api.device_get.name, code).map(|()| device)
 }
 
-fn device(api: &CudaApi, index: c_int) -> Result<GpuDevice, DeviceError> {
-    let who = format!("cuda:{index}");
-    let handle = handle(api, &who, index)?;
-    let mut name: [c_char; 256] = [0; 256];
-    // SAFETY: room for one less than there is, so that a zero ends the name.
-    let code = unsafe { (api.device_name.f)(name.as_mut_ptr(), 255, handle) };
-    api.shared.check(&who, api.device_name.name, code)?;
-    // SAFETY: ends with a zero.
-    let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
-    let attribute = |which| api.shared.attribute_of(&who, which, handle);
-    Ok(GpuDevice {
-        platform: VENDOR.family.prefix(),
-        index: index as u32,
-        name,
-        arch: format!("sm_{}{}", attribute(CAPABILITY_MAJOR)?, attribute(CAPABILITY_MINOR)?),
-        wave: attribute(WARP_SIZE)?,
-        multiprocessors: attribute(MULTIPROCESSORS)?,
-    })
+impl VendorApi for CudaApi {
+    const VENDOR: Vendor = VENDOR;
+
+    fn open(library: Option<&Path>) -> Result<Self, DeviceError> {
+        Self::open(library)
+    }
+    fn shared(&self) -> &Api {
+        &self.shared
+    }
+    fn device(&self, index: c_int) -> Result<GpuDevice, DeviceError> {
+        let who = format!("cuda:{index}");
+        let handle = handle(self, &who, index)?;
+        let mut name: [c_char; 256] = [0; 256];
+        // SAFETY: room for one less than there is, so that a zero ends the name.
+        let code = unsafe { (self.device_name.f)(name.as_mut_ptr(), 255, handle) };
+        self.shared.check(&who, self.device_name.name, code)?;
+        // SAFETY: ends with a zero.
+        let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
+        let attribute = |which| self.shared.attribute_of(&who, which, handle);
+        Ok(GpuDevice {
+            platform: VENDOR.family.prefix(),
+            index: index as u32,
+            name,
+            arch: format!("sm_{}{}", attribute(CAPABILITY_MAJOR)?, attribute(CAPABILITY_MINOR)?),
+            wave: attribute(WARP_SIZE)?,
+            multiprocessors: attribute(MULTIPROCESSORS)?,
+        })
+    }
+    fn no_gpu() -> DeviceError {
+        DeviceError::Missing {
+            what: "no NVIDIA GPU found".to_owned(),
+            advice: "cuda:N is a test bench for kernels; --device cpu works everywhere".to_owned(),
+        }
+    }
 }
 
 /// CUDA's own way: a retained context.
@@ -118,6 +88,7 @@ impl Cuda {
 impl Platform for Cuda {
     /// `CU_LAUNCH_PARAM_END`.
     const PARAM_END: usize = 0;
+    const HOST_MAPPED: c_uint = HOST_MAPPED;
 
     fn api(&self) -> &Api {
         &self.api.shared

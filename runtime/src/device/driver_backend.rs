@@ -211,15 +211,12 @@ impl<D: Driver> Backend for DriverBackend<D> {
     fn mark(&mut self) -> Result<Mark, DeviceError> {
         self.driver.mark()
     }
-    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {
-        self.driver.wait(mark)
-    }
     fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError> {
         self.driver.elapsed(from, to)
     }
-    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        let at = self.locate(buffer, offset, bytes.len())?;
-        self.driver.peek(at, bytes)
+    fn receive(&mut self, index: usize, generation: i32) -> Result<i32, DeviceError> {
+        let at = self.locate(self.plan.outbox, 8 * index as u64, 8)?;
+        self.driver.receive(at, generation)
     }
     fn memory_use(&self) -> Result<MemoryUse, DeviceError> {
         let ((free, total), own) = (self.driver.memory()?, self.driver.allocated());

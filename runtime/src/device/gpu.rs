@@ -1,7 +1,9 @@
 //! What `hip:N` and `cuda:N` share, which is nearly everything: one stream of work, pinned memory that copies go through, loaded
-//! kernels; graphs, events and memory that both sides see are in `stream`, the way of copies in `staging`. How a GPU is found, taken and given a module is each [`Platform`]'s own.
+//! kernels; graphs, events and memory that both sides see are in `stream`, the way of copies in `staging`. Libraries are opened by
+//! `runtime`. How a GPU is described, taken and given a module is each vendor's own.
 
 pub(super) mod api;
+pub(super) mod runtime;
 mod staging;
 mod stream;
 
@@ -9,7 +11,7 @@ use super::slots::Slots;
 use super::{DeviceError, DevicePtr, Driver, Graph, KernelLaunch, Mark};
 use api::{Api, Device, Handle, PARAM_POINTER, PARAM_SIZE};
 use staging::Staging;
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, c_int, c_uint, c_void};
 use std::ptr::{null_mut, with_exposed_provenance_mut, without_provenance_mut};
 
 /// A GPU of this machine.
@@ -36,21 +38,12 @@ impl std::fmt::Display for GpuDevice {
     }
 }
 
-/// GPU number `index` of those there are.
-pub(super) fn find(platform: &str, devices: &[GpuDevice], index: u32) -> Result<GpuDevice, DeviceError> {
-    devices.get(index as usize).cloned().ok_or_else(|| {
-        let list: Vec<String> = devices.iter().map(GpuDevice::to_string).collect();
-        DeviceError::Missing {
-            what: format!("there is no {platform}:{index}"),
-            advice: format!("use one of: {}", list.join(", ")),
-        }
-    })
-}
-
 /// What a vendor's library does its own way.
 pub trait Platform {
     /// Ends the list of a launch's extra parameters.
     const PARAM_END: usize;
+    /// Pinned memory that kernels see, and whose writes this side sees while they run.
+    const HOST_MAPPED: c_uint;
 
     /// The shared calls.
     fn api(&self) -> &Api;
@@ -157,8 +150,8 @@ impl<P: Platform> Driver for GpuDriver<P> {
     fn alloc_pinned(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
         self.map(bytes)
     }
-    fn peek(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        self.look(from, bytes)
+    fn receive(&mut self, from: DevicePtr, number: i32) -> Result<i32, DeviceError> {
+        self.poll(from, number)
     }
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
         let call = self.api().copy_to_device;

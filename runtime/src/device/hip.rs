@@ -3,61 +3,20 @@
 mod api;
 
 use super::DeviceError;
-use super::gpu::api::{Api, Handle, NO_BINARY_FOR_GPU, SUCCESS};
-use super::gpu::{GpuDevice, GpuDriver, Platform, find};
+use super::gpu::api::{Api, HOST_MAPPED, Handle, NO_BINARY_FOR_GPU, SUCCESS, Vendor};
+use super::gpu::runtime::{GpuRuntime, VendorApi};
+use super::gpu::{GpuDevice, GpuDriver, Platform};
 use api::{HipApi, MULTIPROCESSORS, Properties, VENDOR, WARP_SIZE};
-use std::ffi::c_int;
+use std::ffi::{c_int, c_uint};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::rc::Rc;
 
 /// The opened and initialised HIP runtime.
-pub struct HipRuntime {
-    api: Rc<HipApi>,
-    devices: Vec<GpuDevice>,
-}
-
-impl std::fmt::Debug for HipRuntime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HipRuntime").field("path", &self.api.shared.path).field("devices", &self.devices).finish()
-    }
-}
+pub type HipRuntime = GpuRuntime<HipApi>;
 
 impl HipRuntime {
-    /// Opens the library that `HIPC_HIP_LIBRARY` names, else the newest installed, and lists the GPUs.
-    ///
-    /// # Errors
-    /// As [`HipRuntime::open`].
-    pub fn from_env() -> Result<Self, DeviceError> {
-        Self::open(VENDOR.library_from_env().as_deref())
-    }
-
-    /// Opens this library, or the newest installed, and lists the GPUs.
-    ///
-    /// # Errors
-    /// [`DeviceError::Missing`] without a library or without a GPU, with what to do; [`DeviceError::Call`] for whatever else the
-    /// runtime reports.
-    pub fn open(library: Option<&Path>) -> Result<Self, DeviceError> {
-        let api = Rc::new(HipApi::open(library)?);
-        let count = api.shared.count()?.ok_or_else(no_gpu)?;
-        let devices = (0..count).map(|i| device(&api, i)).collect::<Result<_, _>>()?;
-        Ok(Self { api, devices })
-    }
-
-    /// The GPUs.
-    pub fn devices(&self) -> &[GpuDevice] {
-        &self.devices
-    }
-
-    /// GPU number `index`.
-    ///
-    /// # Errors
-    /// [`DeviceError::Missing`] if there is none of this number.
-    pub fn find(&self, index: u32) -> Result<GpuDevice, DeviceError> {
-        find(VENDOR.family.prefix(), &self.devices, index)
-    }
-
     /// File name of the library.
     pub fn library(&self) -> &Path {
         &self.api.shared.path
@@ -90,42 +49,51 @@ pub fn installed() -> Result<(PathBuf, Option<u32>), DeviceError> {
     Ok((api.shared.path.clone(), u32::try_from(version).ok().filter(|&v| v > 0 && code == SUCCESS)))
 }
 
-/// What to say when there's no GPU, by what the machine shows.
-fn no_gpu() -> DeviceError {
-    let kfd = Path::new("/dev/kfd");
-    let advice = match OpenOptions::new().read(true).write(true).open(kfd) {
-        _ if !kfd.exists() => {
-            "there is no /dev/kfd: either this machine has no AMD GPU, or the kernel module amdgpu isn't loaded (in a container: \
-             pass --device /dev/kfd --device /dev/dri); --device cpu works everywhere"
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-            "/dev/kfd may not be opened: sudo usermod -aG render,video $USER, then log in again"
-        }
-        _ => "/dev/kfd is there, but the HIP runtime knows none of its GPUs: see rocminfo, and update the HIP runtime",
-    };
-    DeviceError::Missing { what: "no AMD GPU found".to_owned(), advice: advice.to_owned() }
-}
+impl VendorApi for HipApi {
+    const VENDOR: Vendor = VENDOR;
 
-fn device(api: &HipApi, index: c_int) -> Result<GpuDevice, DeviceError> {
-    let who = format!("hip:{index}");
-    let mut properties = Properties::new();
-    // SAFETY: larger than the structure of any version.
-    let code = unsafe { (api.properties.f)(&mut *properties, index) };
-    api.shared.check(&who, api.properties.name, code)?;
-    let full = properties.arch(api.properties_abi);
-    // `gfx90a:sramecc+:xnack-`: our code objects run with any of these settings.
-    let arch = full.split(':').next().unwrap_or_default();
-    if !arch.starts_with("gfx") {
-        return Err(DeviceError::Internal(format!("{who} names its architecture {full:?}")));
+    fn open(library: Option<&Path>) -> Result<Self, DeviceError> {
+        Self::open(library)
     }
-    Ok(GpuDevice {
-        platform: VENDOR.family.prefix(),
-        index: index as u32,
-        name: properties.name(),
-        arch: arch.to_owned(),
-        wave: api.shared.attribute_of(&who, WARP_SIZE, index)?,
-        multiprocessors: api.shared.attribute_of(&who, MULTIPROCESSORS, index)?,
-    })
+    fn shared(&self) -> &Api {
+        &self.shared
+    }
+    fn device(&self, index: c_int) -> Result<GpuDevice, DeviceError> {
+        let who = format!("hip:{index}");
+        let mut properties = Properties::new();
+        // SAFETY: larger than the structure of any version.
+        let code = unsafe { (self.properties.f)(&mut *properties, index) };
+        self.shared.check(&who, self.properties.name, code)?;
+        let full = properties.arch(self.properties_abi);
+        // `gfx90a:sramecc+:xnack-`: our code objects run with any of these settings.
+        let arch = full.split(':').next().unwrap_or_default();
+        if !arch.starts_with("gfx") {
+            return Err(DeviceError::Internal(format!("{who} names its architecture {full:?}")));
+        }
+        Ok(GpuDevice {
+            platform: VENDOR.family.prefix(),
+            index: index as u32,
+            name: properties.name(),
+            arch: arch.to_owned(),
+            wave: self.shared.attribute_of(&who, WARP_SIZE, index)?,
+            multiprocessors: self.shared.attribute_of(&who, MULTIPROCESSORS, index)?,
+        })
+    }
+    /// By what the machine shows.
+    fn no_gpu() -> DeviceError {
+        let kfd = Path::new("/dev/kfd");
+        let advice = match OpenOptions::new().read(true).write(true).open(kfd) {
+            _ if !kfd.exists() => {
+                "there is no /dev/kfd: either this machine has no AMD GPU, or the kernel module amdgpu isn't loaded (in a container: \
+                 pass --device /dev/kfd --device /dev/dri); --device cpu works everywhere"
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                "/dev/kfd may not be opened: sudo usermod -aG render,video $USER, then log in again"
+            }
+            _ => "/dev/kfd is there, but the HIP runtime knows none of its GPUs: see rocminfo, and update the HIP runtime",
+        };
+        DeviceError::Missing { what: "no AMD GPU found".to_owned(), advice: advice.to_owned() }
+    }
 }
 
 /// HIP's own way.
@@ -134,6 +102,8 @@ pub struct Hip(Rc<HipApi>);
 impl Platform for Hip {
     /// `HIP_LAUNCH_PARAM_END`.
     const PARAM_END: usize = 3;
+    /// With `hipHostMallocCoherent`: what is mapped is so by default, unless the environment says otherwise.
+    const HOST_MAPPED: c_uint = HOST_MAPPED | 0x4000_0000;
 
     fn api(&self) -> &Api {
         &self.0.shared

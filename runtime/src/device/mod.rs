@@ -48,7 +48,7 @@ pub enum DeviceError {
         has: String,
     },
     /// Memory ran out.
-    #[error("{device} has {} free, {what} needs {}\nfree some, or take a smaller model or another --device", crate::units::bytes(*free), crate::units::bytes(*bytes))]
+    #[error("{device} has {} free, {what} needs {}\nfree some, or take a smaller model or another --device", hipc_ir::units::bytes(*free), hipc_ir::units::bytes(*bytes))]
     OutOfMemory {
         /// Device.
         device: String,
@@ -63,9 +63,9 @@ pub enum DeviceError {
     #[error(
         "{device} has {} of {} free, the bundle needs {} for its context of {ctx}\n{fits} positions would fit: hipc compile MODEL.gguf \
          --arch ARCH --ctx {fits}",
-        crate::units::bytes(*free),
-        crate::units::bytes(*total),
-        crate::units::bytes(*bytes)
+        hipc_ir::units::bytes(*free),
+        hipc_ir::units::bytes(*total),
+        hipc_ir::units::bytes(*bytes)
     )]
     ContextTooLarge {
         /// Device.
@@ -137,13 +137,11 @@ pub trait Backend {
     fn replay(&mut self, recording: &Recording) -> Result<(), DeviceError>;
     /// Marks the point behind everything enqueued so far.
     fn mark(&mut self) -> Result<Mark, DeviceError>;
-    /// Waits until the device is there; what comes later may still be under way.
-    fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError>;
     /// Seconds that the device took from one mark to a later one; waits for the latter.
     fn elapsed(&mut self, from: &Mark, to: &Mark) -> Result<f64, DeviceError>;
-    /// Reads part of a pinned buffer as it is now, without waiting for anything: what was written before a mark that was
-    /// waited for is there.
-    fn peek(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
+    /// Waits until entry `index` of the outbox is of this generation; the id in it. What is enqueued behind its step may still be
+    /// under way.
+    fn receive(&mut self, index: usize, generation: i32) -> Result<i32, DeviceError>;
     /// Whether work goes on when the call that enqueues it has returned.
     fn works_ahead(&self) -> bool {
         false
@@ -154,6 +152,17 @@ pub trait Backend {
     fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError>;
     /// The plan being executed.
     fn plan(&self) -> &Plan;
+}
+
+/// The lower half of a word whose upper half is this number.
+fn received(word: u64, number: i32) -> Option<i32> {
+    let [low, high] = [word as u32, (word >> 32) as u32].map(u32::cast_signed);
+    (high == number).then_some(low)
+}
+
+/// The device is done, and what is waited for isn't there.
+fn never_sent(number: i32) -> DeviceError {
+    DeviceError::Internal(format!("the device is done, but nothing came from it for number {number}"))
 }
 
 /// Address on a device.
@@ -173,7 +182,7 @@ pub trait Driver {
     fn allocated(&self) -> u64;
     /// Allocates at least 256-byte aligned memory, zeroed.
     fn alloc(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError>;
-    /// Allocates zeroed memory of this machine that kernels write and [`Driver::peek`] reads. It doesn't count as allocated.
+    /// Allocates zeroed memory of this machine that kernels write and [`Driver::receive`] reads. It doesn't count as allocated.
     fn alloc_pinned(&mut self, bytes: u64) -> Result<DevicePtr, DeviceError> {
         self.alloc(bytes)
     }
@@ -181,9 +190,12 @@ pub trait Driver {
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError>;
     /// Copies from the device after everything enqueued before.
     fn download(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError>;
-    /// Reads memory of [`Driver::alloc_pinned`] as it is now.
-    fn peek(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
-        self.download(from, bytes)
+    /// Waits until the upper half of this word of [`Driver::alloc_pinned`]'s memory is `number`; the lower half, which was written
+    /// with it.
+    fn receive(&mut self, from: DevicePtr, number: i32) -> Result<i32, DeviceError> {
+        let mut word = [0; 8];
+        self.download(from, &mut word)?;
+        received(u64::from_le_bytes(word), number).ok_or_else(|| never_sent(number))
     }
     /// Loads a module (code object, PTX, shared object) and resolves these kernels, in order.
     fn load(&mut self, module: &[u8], kernels: &[&str]) -> Result<Vec<u64>, DeviceError>;

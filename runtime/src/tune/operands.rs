@@ -202,8 +202,8 @@ fn contents(specs: &[KernelSpec], param: &Param, ctx: u32) -> Vec<u8> {
     match param.shape {
         Shape::State => StepState { n: 1, ..StepState::default() }.to_bytes().to_vec(),
         Shape::Sampling => vec![0; SamplingState::BYTES as usize],
-        Shape::Draws => vec![0; 8 * (ctx as usize + 1)],
-        Shape::Tokens | Shape::Outbox => vec![0; 4 * (ctx as usize + 1)],
+        Shape::Draws | Shape::Outbox => vec![0; 8 * (ctx as usize + 1)],
+        Shape::Tokens => vec![0; 4 * (ctx as usize + 1)],
         Shape::Ids => vec![0; 4],
         Shape::Scratch => Vec::new(),
         Shape::Counters => vec![0; specs.iter().map(|s| s.counter_bytes(1)).max().unwrap_or(0) as usize],

@@ -29,7 +29,8 @@ impl Case {
     /// As a device sees it.
     pub fn state(&self) -> StepState {
         let [pos, n, head_from] = [self.position, self.tokens, self.head_from].map(|v| v as i32);
-        StepState { pos, n, head_from, reserved: 0 }
+        // Any number: it only has to arrive.
+        StepState { pos, n, head_from, generation: 7 * pos + 1 }
     }
 
     /// The cases of a launch in a program of up to `tokens` tokens over `ctx` positions, the most telling ones first. Every place is

@@ -96,7 +96,7 @@ impl Run {
         let plan = backend.plan();
         let (state, tokens, launches) = (plan.state, plan.tokens, self.program(plan).launches.len());
         backend.write(tokens, 4 * at as u64, &self.tokens[at].to_le_bytes())?;
-        backend.write(state, 0, &StepState { pos: at as i32, n: 1, head_from: 0, reserved: 0 }.to_bytes())?;
+        backend.write(state, 0, &StepState { pos: at as i32, n: 1, head_from: 0, generation: 0 }.to_bytes())?;
         enqueue(backend, 0..launches)
     }
 

@@ -7,7 +7,7 @@
 use half::f16;
 use hipc_ir::dtype::{KvType, Q8Layout};
 use hipc_ir::fused::{Access, FusedOp, Param, Role, Shape};
-use hipc_ir::plan::{KernelSpec, SamplingState, StepState};
+use hipc_ir::plan::{KernelSpec, SamplingState, StepState, outbox_entry};
 use hipc_reference::blocks::quantize;
 
 /// What isn't a result holds this before a launch: NaN in every float format.
@@ -104,7 +104,8 @@ impl Request<'_> {
             Shape::State => vec![0; StepState::BYTES as usize],
             Shape::Sampling => self.sampling.to_bytes().to_vec(),
             Shape::Draws => (0..=ctx).flat_map(|_| f64::from(random.unit()).to_le_bytes()).collect(),
-            Shape::Tokens | Shape::Outbox => {
+            Shape::Outbox => (0..=ctx).flat_map(|at| outbox_entry(at as i32, 0).to_le_bytes()).collect(),
+            Shape::Tokens => {
                 let vocab = match &spec.op {
                     FusedOp::Embed(e) => e.vocab,
                     FusedOp::Choose(c) => c.n,

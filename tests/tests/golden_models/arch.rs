@@ -1,4 +1,9 @@
 //! The random models: logits, greedy choices, repeatability.
+//!
+//! How many of the greedy ids can be compared, the goldens alone decide: those whose margin is above what noise within the bound may
+//! turn. Exactly all; on a device, of the float models F32's and F16's all and BF16's 88 %, of those with int8 activations Q4_0's 50 %,
+//! Q4_K_M's 31 % (llama and qwen3) and Q8_0's 12 %, 59 % together: a random model hardly prefers one token to another. So 60 % is
+//! demanded of each float model here, and of the trained models in every type.
 
 use hipc_ir::dtype::KvType;
 use hipc_tests::metrics::{Nmse, arg_max, margin};
@@ -8,6 +13,7 @@ use hipc_tests::parity::greedy::{self, Compared};
 use hipc_tests::shared::demo_model;
 use hipfire_run::device::host::Order;
 use hipfire_run::engine::{Engine, PlanEngine, Want};
+use rayon::prelude::*;
 
 /// Positions: more than the ids need, and no multiple of anything.
 const CTX: u32 = 75;
@@ -60,10 +66,10 @@ fn exact_evaluation_equals_the_reference() {
 }
 
 /// Runs all models, caches and step forms; `make` gives a fresh engine.
-fn on_device(device: &str, targets: &[&str], make: &dyn Fn(&Compiled, bool, usize) -> Box<dyn Engine>) {
+fn on_device(device: &str, targets: &[&str], make: &(dyn Fn(&Compiled, bool, usize) -> Box<dyn Engine> + Sync)) {
     let Some(goldens) = goldens() else { return };
-    let mut compared = Compared::default();
-    for golden in &goldens {
+    let of_model = |golden: &Golden| {
+        let mut compared = Compared::default();
         for (target, kv) in targets.iter().flat_map(|t| [(t, KvType::F16), (t, KvType::F32)]) {
             let compiled = compile(&golden.path, target, CTX, kv);
             for single_steps in [false, true] {
@@ -74,8 +80,11 @@ fn on_device(device: &str, targets: &[&str], make: &dyn Fn(&Compiled, bool, usiz
                 assert!(bits(&rows) == bits(&run(1)), "{what}: a second run has other bits");
             }
         }
-    }
-    // Of these models' choices most are closer than their own noise; enough are compared with those of the trained models.
+        assert!(!golden.id.contains("-float-") || compared.share() >= 0.6, "{} {device}: {compared:?}", golden.id);
+        compared
+    };
+    let mut compared = Compared::default();
+    goldens.par_iter().map(of_model).collect::<Vec<_>>().into_iter().for_each(|of_model| compared.add(of_model));
     println!("{device}: {} of {} greedy ids compared, {:.0} %", compared.equal, compared.all, 100.0 * compared.share());
 }
 

@@ -9,6 +9,7 @@ use hipc_tests::parity::launches::{Compared, step};
 use hipc_tests::shared::demo_model;
 use hipfire_run::device::Backend;
 use hipfire_run::device::host::Order;
+use rayon::prelude::*;
 
 /// Positions of the cache.
 const CTX: u32 = 96;
@@ -19,7 +20,7 @@ fn sequence(backend: &mut impl Backend, ids: &[u32], steps: &[(ProgramKind, usiz
     for (i, &(kind, n)) in steps.iter().enumerate() {
         // Every other prompt step is asked for its last token only.
         let head_from = if i % 2 == 0 { 0 } else { n as i32 - 1 };
-        let state = StepState { pos: pos as i32, n: n as i32, head_from, reserved: 0 };
+        let state = StepState { pos: pos as i32, n: n as i32, head_from, generation: 0 };
         step(backend, kind, state, &ids[pos..pos + n], &mut compared);
         pos += n;
     }
@@ -53,13 +54,13 @@ fn ids() -> Vec<u32> {
 #[test]
 fn every_launch_of_the_random_models_is_right() {
     let Some(goldens) = goldens() else { return };
-    let mut wrong = String::new();
-    for golden in &goldens {
-        for (target, kv) in [("gfx1100", KvType::F16), ("gfx942", KvType::F32)] {
+    let wrong = goldens.par_iter().flat_map_iter(|golden| {
+        [("gfx1100", KvType::F16), ("gfx942", KvType::F32)].map(|(target, kv)| {
             let compiled = compile(&golden.path, target, CTX, kv);
-            wrong += &sanitized(&format!("{} {target} {kv:?}", golden.id), &compiled, &golden.ids, &STEPS);
-        }
-    }
+            sanitized(&format!("{} {target} {kv:?}", golden.id), &compiled, &golden.ids, &STEPS)
+        })
+    });
+    let wrong: String = wrong.collect();
     assert!(wrong.is_empty(), "{wrong}");
 }
 

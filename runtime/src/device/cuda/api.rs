@@ -32,7 +32,7 @@ pub(super) const VENDOR: Vendor = Vendor {
 };
 
 /// NVIDIA's library.
-pub(super) struct CudaApi {
+pub struct CudaApi {
     pub(super) shared: Api,
     pub(super) device_get: Call<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>,
     pub(super) device_name: Call<unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int>,

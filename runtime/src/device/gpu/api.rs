@@ -21,6 +21,7 @@ pub const INSUFFICIENT_DRIVER: c_int = 35;
 pub const NO_DEVICE: c_int = 100;
 pub const INVALID_DEVICE: c_int = 101;
 pub const NO_BINARY_FOR_GPU: c_int = 209;
+pub const NOT_READY: c_int = 600;
 pub const NOT_SUPPORTED: c_int = 801;
 pub const CAPTURE_UNSUPPORTED: c_int = 900;
 
@@ -148,6 +149,7 @@ calls! {
     copy_to_host = "hipMemcpyDtoHAsync", "cuMemcpyDtoHAsync_v2": fn(*mut c_void, Device, usize, Handle);
     stream_create = "hipStreamCreateWithFlags", "cuStreamCreate": fn(*mut Handle, c_uint);
     stream_synchronize = "hipStreamSynchronize", "cuStreamSynchronize": fn(Handle);
+    stream_query = "hipStreamQuery", "cuStreamQuery": fn(Handle);
     stream_destroy = "hipStreamDestroy", "cuStreamDestroy_v2": fn(Handle);
     module_unload = "hipModuleUnload", "cuModuleUnload": fn(Handle);
     module_function = "hipModuleGetFunction", "cuModuleGetFunction": fn(*mut Handle, Handle, *const c_char);

@@ -2,11 +2,22 @@
 //!
 //! A graph is captured, not built node by node: the calls are those of plain launches, and a launch that fails fails alike.
 
-use super::api::{self, Api, CAPTURE_UNSUPPORTED, Handle, NOT_SUPPORTED, SUCCESS};
+use super::api::{self, Api, CAPTURE_UNSUPPORTED, Handle, NOT_READY, NOT_SUPPORTED, SUCCESS};
 use super::{GpuDriver, Platform};
-use crate::device::{DeviceError, DevicePtr, Driver, Graph, KernelLaunch, Mark};
+use crate::device::{DeviceError, DevicePtr, Driver, Graph, KernelLaunch, Mark, never_sent, received};
 use std::ffi::c_int;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Looks at a word between two looks at the clock: a few microseconds.
+const LOOKS: u32 = 64;
+/// Time between two questions to the driver while a word is waited for. The driver's locks aren't touched more often than that.
+const ASK_AFTER: Duration = Duration::from_millis(1);
+/// A word that comes within this time is there as soon as it is seen; for a later one this thread sleeps, since nobody notices the
+/// delay: steps enqueued ahead keep the device at work.
+const SLEEP_AFTER: Duration = Duration::from_millis(4);
+const SLEEP: Duration = Duration::from_micros(50);
 
 /// Pinned memory and where the device sees it.
 pub(super) struct Mapped {
@@ -24,7 +35,7 @@ impl<P: Platform> GpuDriver<P> {
         };
         let mut host = null_mut();
         // SAFETY: a valid place for a pointer.
-        let code = unsafe { (malloc.f)(&mut host, size, api::HOST_MAPPED) };
+        let code = unsafe { (malloc.f)(&mut host, size, P::HOST_MAPPED) };
         self.check(malloc.name, code)?;
         // SAFETY: just allocated with this size; the device doesn't know it yet.
         unsafe { host.cast::<u8>().write_bytes(0, size) };
@@ -40,21 +51,46 @@ impl<P: Platform> GpuDriver<P> {
         Ok(device)
     }
 
-    /// Reads pinned memory as it is now.
-    pub(super) fn look(&self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
+    /// Looks at a word of pinned memory until its upper half is `number`; the lower half.
+    ///
+    /// The stream is asked now and then whether there is an error, or nothing left that could write the word.
+    pub(super) fn poll(&self, from: DevicePtr, number: i32) -> Result<i32, DeviceError> {
         let inside = |m: &Mapped| {
             let at = usize::try_from(from.checked_sub(m.device)?).ok()?;
-            (at.checked_add(bytes.len())? <= m.bytes).then_some((m.host, at))
+            (at.is_multiple_of(8) && at.checked_add(8)? <= m.bytes).then_some((m.host, at))
         };
         let Some((host, at)) = self.mapped.iter().find_map(inside) else {
-            return Err(DeviceError::Internal(format!("{} bytes at {from:#x} aren't pinned memory", bytes.len())));
+            return Err(DeviceError::Internal(format!("no word of pinned memory lies at {from:#x}")));
         };
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            // SAFETY: inside of our memory. Volatile because the device writes it; what is read after waiting for the write is
-            // whole.
-            *byte = unsafe { host.add(at + i).read_volatile() };
+        // SAFETY: inside of our memory, which lives as long as we do, and aligned: pinned memory begins with a page. On this side it is
+        // only read, and only as an atomic, because the device writes it.
+        let word = unsafe { AtomicU64::from_ptr(host.add(at).cast()) };
+        let look = || received(word.load(Ordering::Acquire), number);
+        let began = Instant::now();
+        let mut asked = began;
+        loop {
+            for _ in 0..LOOKS {
+                if let Some(id) = look() {
+                    return Ok(id);
+                }
+                std::hint::spin_loop();
+            }
+            let now = Instant::now();
+            if now - asked >= ASK_AFTER {
+                asked = now;
+                let call = self.api().stream_query;
+                // SAFETY: our stream.
+                match unsafe { (call.f)(self.stream) } {
+                    NOT_READY => {}
+                    // What was enqueued is done: the word is there now or never.
+                    SUCCESS => return look().ok_or_else(|| never_sent(number)),
+                    code => self.check(call.name, code)?,
+                }
+            }
+            if now - began >= SLEEP_AFTER {
+                std::thread::sleep(SLEEP);
+            }
         }
-        Ok(())
     }
 
     /// Records an event behind everything enqueued so far; events that nobody holds any more are used again.

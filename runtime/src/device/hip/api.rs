@@ -64,7 +64,7 @@ impl Properties {
 }
 
 /// HIP's library.
-pub(super) struct HipApi {
+pub struct HipApi {
     pub(super) shared: Api,
     pub(super) runtime_version: Call<unsafe extern "C" fn(*mut c_int) -> c_int>,
     pub(super) set_device: Call<unsafe extern "C" fn(c_int) -> c_int>,

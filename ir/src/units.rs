@@ -1,4 +1,4 @@
-//! Figures for people.
+//! Figures for people, as every command prints them.
 
 /// Bytes with a unit, three significant digits.
 pub fn bytes(n: u64) -> String {
