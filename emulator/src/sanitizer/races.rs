@@ -99,10 +99,11 @@ struct Moment {
     time: u32,
 }
 
-/// Accesses to a dword of global memory: the last ones, of reads the first workgroup's and the last other one's.
+/// Accesses to a dword of global memory: the last ones. Of stores those to other bytes, too, of reads the first workgroup's and the last
+/// other one's.
 #[derive(Clone, Copy, Default)]
 struct Dword {
-    store: Moment,
+    stores: [Moment; 2],
     atomic: Moment,
     loads: [Moment; 2],
 }
@@ -221,7 +222,7 @@ impl GlobalRaces {
             !ordered
         };
         let conflict = |m: &Moment, mode| conflicts(m).then_some(Conflict { mode, who: m.group });
-        let with_store = conflict(&cell.store, Mode::Store);
+        let with_store = cell.stores.iter().find_map(|m| conflict(m, Mode::Store));
         let with_atomic = || conflict(&cell.atomic, Mode::Atomic);
         let with_load = || cell.loads.iter().find_map(|m| conflict(m, Mode::Load));
         let found = match mode {
@@ -229,7 +230,14 @@ impl GlobalRaces {
             Mode::Store => with_store.or_else(with_atomic).or_else(with_load),
         };
         match mode {
-            Mode::Store => cell.store = merged(cell.store, now),
+            Mode::Store => {
+                let [last, _] = cell.stores;
+                let new = merged(last, now);
+                if last.bytes & !new.bytes != 0 {
+                    cell.stores[1] = last;
+                }
+                cell.stores[0] = new;
+            }
             Mode::Atomic => cell.atomic = merged(cell.atomic, now),
             Mode::Load if cell.loads[0].time == 0 || cell.loads[0].group == group => cell.loads[0] = merged(cell.loads[0], now),
             Mode::Load => cell.loads[1] = merged(cell.loads[1], now),
