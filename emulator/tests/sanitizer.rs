@@ -250,7 +250,9 @@ fn results_used_before_they_have_arrived() {
     let some = ".if GFX == 12\n s_wait_kmcnt 1\n .else\n s_waitcnt lgkmcnt(1)\n .endif";
     check(&Case::new(&two(some)), &Case::new(&two("wait_scalar")), unwaited);
     // Loads follow each other, in order.
-    let again = Case::new("load v3, v1, s[4:5]\n load v3, v1, s[4:5], 4\n wait_load\n store v1, v3, s[4:5]\n");
+    let again = Case::new(
+        "load_half v4, v1, s[4:5]\n load_upper_half v4, v1, s[4:5]\n load v3, v1, s[4:5]\n load v3, v1, s[4:5], 4\n wait_load\n store v1, v3, s[4:5]\n",
+    );
     check(&Case::new(&two(some)), &again, unwaited);
 }
 

@@ -199,10 +199,10 @@ impl<'a, const W: usize> Sanitizer<'a, W> {
     /// Registers that are used while the operation that fills them is under way.
     fn unwaited(&mut self, at: usize, effects: &Effects, wave: u32) {
         let watched = &self.waves[wave as usize];
-        let loads = effects.work == Work::Load && effects.counters == [Counter::Load] && effects.half.is_none();
+        let loads = effects.work == Work::Load && effects.counters == [Counter::Load];
         let used = effects.touched & watched.counters.awaited;
         let early = used.iter().find_map(|register| {
-            // Vector memory fills registers in order: a load may follow a load.
+            // Vector memory fills registers in order: a load may follow a load, and fill the other half, too.
             let in_order = loads
                 && effects.written.contains(register)
                 && !effects.address.contains(register)

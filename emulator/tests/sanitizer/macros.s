@@ -95,6 +95,14 @@
   .endif
 .endm
 
+.macro load_upper_half d, address, base
+  .if GFX < 11
+    global_load_short_d16_hi \d, \address, \base
+  .else
+    global_load_d16_hi_b16 \d, \address, \base
+  .endif
+.endm
+
 .macro store address, data, base, offset=0
   .if GFX < 11
     global_store_dword \address, \data, \base offset:\offset
