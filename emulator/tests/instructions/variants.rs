@@ -194,9 +194,10 @@ fn source(op: &Op, v: &Variant, i: usize, raw: u32) -> u32 {
     }
     if let Some((halves, _)) = v.halves
         && of.is_short()
-        && i < written(op)
     {
-        value = if halves[i + 1] { value >> 16 } else { value & 0xffff };
+        // An accumulation adds to the half that it writes.
+        let upper = if i < written(op) { halves[i + 1] } else { halves[0] };
+        value = if upper { value >> 16 } else { value & 0xffff };
     }
     if of.is_short() {
         value &= 0xffff;
