@@ -110,7 +110,7 @@ const KERNELS: &[Kernel] = &[
     },
     Kernel {
         name: "doubles",
-        body: "_Pragma(\"clang fp contract(off)\") double x = f(in[i]), y = f(in[i + 1]); double r = (x * y + __builtin_ceil(x)) * __builtin_floor(y) - (double)(i64)(x * 1000); out[i] = b((float)r);",
+        body: "_Pragma(\"clang fp contract(off)\") double x = f(in[i]), y = f(in[i + 1]); double r = (x * y + __builtin_ceil(x)) * __builtin_floor(y) - (double)(int)(x * 1000); out[i] = b((float)r);",
         input: floats,
         expect: |v| {
             each(|i| {
