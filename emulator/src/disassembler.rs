@@ -2,6 +2,9 @@
 
 use crate::EmulatorError;
 use libloading::Library;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
@@ -33,9 +36,9 @@ struct Llvm {
     _library: Library,
 }
 
-fn open() -> Result<Llvm, String> {
+fn open(names: &[&'static str]) -> Result<Llvm, String> {
     let mut tried = Vec::new();
-    for name in NAMES {
+    for &name in names {
         // SAFETY: loading runs the library's static constructors; LLVM's register options and do nothing else.
         match unsafe { Library::new(name) } {
             Ok(library) => return resolve(library),
@@ -70,7 +73,7 @@ fn resolve(library: Library) -> Result<Llvm, String> {
 
 fn llvm() -> Result<&'static Llvm, EmulatorError> {
     static LLVM: OnceLock<Result<Llvm, String>> = OnceLock::new();
-    LLVM.get_or_init(open).as_ref().map_err(|e| EmulatorError::NoDisassembler(e.clone()))
+    LLVM.get_or_init(|| open(&NAMES)).as_ref().map_err(|e| EmulatorError::NoDisassembler(e.clone()))
 }
 
 /// Version of the library that decodes.
@@ -81,6 +84,22 @@ pub fn version() -> Result<&'static str, EmulatorError> {
     llvm().map(|l| l.version.as_str())
 }
 
+thread_local! {
+    /// Contexts are costly to make, and one of them can't serve two threads.
+    static CONTEXTS: RefCell<HashMap<(String, bool), Disassembler>> = RefCell::default();
+}
+
+/// Runs `f` with this thread's disassembler for a processor.
+pub(crate) fn with<T>(target: &str, wave32: bool, f: impl FnOnce(&mut Disassembler) -> T) -> Result<T, EmulatorError> {
+    CONTEXTS.with_borrow_mut(|contexts| {
+        let disassembler = match contexts.entry((target.to_owned(), wave32)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Disassembler::new(target, wave32)?),
+        };
+        Ok(f(disassembler))
+    })
+}
+
 /// A disassembler for one processor.
 pub(crate) struct Disassembler {
     llvm: &'static Llvm,
@@ -88,7 +107,7 @@ pub(crate) struct Disassembler {
 }
 
 impl Disassembler {
-    pub(crate) fn new(target: &str, wave32: bool) -> Result<Self, EmulatorError> {
+    fn new(target: &str, wave32: bool) -> Result<Self, EmulatorError> {
         let llvm = llvm()?;
         let unknown = || EmulatorError::NoTarget { library: llvm.version.clone(), target: target.to_owned() };
         let cpu = CString::new(target).map_err(|_| unknown())?;
@@ -132,5 +151,23 @@ impl Drop for Disassembler {
     fn drop(&mut self) {
         // SAFETY: made by `create`, disposed of once.
         unsafe { (self.llvm.dispose)(self.context) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_library_the_package_is_named() {
+        let error = open(&["libLLVM-none.so", "libLLVM-neither.so"]).err().map(EmulatorError::NoDisassembler).unwrap();
+        let text = error.to_string();
+        assert!(text.contains("libLLVM-none.so, libLLVM-neither.so") && text.contains("libllvm22"), "{text}");
+    }
+
+    #[test]
+    fn a_library_that_is_no_llvm() {
+        let error = open(&["libc.so.6"]).err().unwrap();
+        assert!(error.contains("lacks LLVMInitializeAMDGPUTargetInfo"), "{error}");
     }
 }

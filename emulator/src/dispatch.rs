@@ -140,7 +140,8 @@ impl<'a> Setup<'a> {
             )));
         }
         let fits = |(&g, &w): (&u32, &u32)| g > 0 && u64::from(g) * u64::from(w) <= MOST_THREADS;
-        if !dispatch.grid.iter().zip(&dispatch.workgroup).all(fits) {
+        let countable = dispatch.grid.iter().try_fold(1u64, |n, &g| n.checked_mul(g.into())).is_some();
+        if !countable || !dispatch.grid.iter().zip(&dispatch.workgroup).all(fits) {
             return Err(wrong(format!("a grid of {:?} workgroups of {:?} threads", dispatch.grid, dispatch.workgroup)));
         }
         let explicit = facts.explicit_kernarg_size() as usize;
@@ -271,7 +272,7 @@ fn kernarg(facts: &hipc_codeobj::Kernel, dispatch: &Dispatch) -> Vec<u8> {
             "hidden_block_count_" => dispatch.grid[axis],
             "hidden_group_size_" => dispatch.workgroup[axis],
             "hidden_grid_dims" => {
-                (1 + dispatch.grid.iter().zip(dispatch.workgroup).rposition(|(&g, w)| g * w > 1).unwrap_or(0)) as u32
+                (1 + dispatch.grid.iter().zip(dispatch.workgroup).rposition(|(&g, w)| g > 1 || w > 1).unwrap_or(0)) as u32
             }
             "hidden_dynamic_lds_si" | "hidden_dynamic_lds_size" => dispatch.dynamic_lds,
             _ => 0,

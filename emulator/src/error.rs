@@ -25,6 +25,14 @@ pub enum EmulatorError {
     /// The metadata lists a kernel whose code has no bounds.
     #[error("kernel `{0}` has no function symbol around its entry: the code object is damaged")]
     NoCode(String),
+    /// Rounding or denormals other than those emulated.
+    #[error("kernel `{kernel}` has float mode {mode:#x}; emulated is 0xf0: round to nearest even, keep denormals")]
+    FloatMode {
+        /// Kernel.
+        kernel: String,
+        /// As in its descriptor: rounding of singles and the others, denormals of singles and the others, two bits each.
+        mode: u32,
+    },
     /// No such kernel.
     #[error("no kernel `{0}` in the code object")]
     NoKernel(String),

@@ -42,11 +42,14 @@ pub enum Encoding {
     Sdwa,
 }
 
+/// Text of what the disassembler doesn't know.
+pub(crate) const ILLEGAL: &str = "(illegal)";
+
 impl Instruction {
     /// Takes the text apart.
     pub(crate) fn parse(address: u64, size: u32, text: String) -> Self {
         let parts: Option<Vec<_>> = text.split(" :: ").map(Operation::parse).collect();
-        let operations = parts.filter(|p| p.len() <= 2).unwrap_or_default();
+        let operations = parts.filter(|p| p.len() <= 2 && text != ILLEGAL).unwrap_or_default();
         Self { address, size, text, operations }
     }
 }
@@ -88,6 +91,8 @@ const RENAMED_WHOLE: &[(&str, &str)] = &[
     ("v_subrev_u32", "v_subrev_nc_u32"),
     ("v_add_u16", "v_add_nc_u16"),
     ("v_sub_u16", "v_sub_nc_u16"),
+    ("v_add_i16", "v_add_nc_i16"),
+    ("v_sub_i16", "v_sub_nc_i16"),
     ("v_add_i32", "v_add_nc_i32"),
     ("v_sub_i32", "v_sub_nc_i32"),
     ("v_cvt_pkrtz_f16_f32", "v_cvt_pk_rtz_f16_f32"),

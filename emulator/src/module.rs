@@ -1,8 +1,8 @@
 //! A loaded code object: its memory, and its kernels as executable steps.
 
-use crate::disassembler::Disassembler;
+use crate::disassembler;
 use crate::exec::{Context, Step, build};
-use crate::instruction::Instruction;
+use crate::instruction::{ILLEGAL, Instruction};
 use crate::memory::Allocation;
 use crate::{Arch, EmulatorError, arch};
 use hipc_codeobj::Image;
@@ -85,10 +85,22 @@ impl Module {
         let facts = self.image.object.kernel(name).ok_or_else(missing)?.clone();
         let (entry, code) = self.image.code(name).ok_or_else(missing)?;
         let wave32 = facts.descriptor.is_wave32() && self.arch.has_wave32();
-        let instructions = disassemble(self.arch, wave32, entry, code)?;
+        check_modes(&facts)?;
+        let mut instructions = disassemble(self.arch, wave32, entry, code)?;
+        if instructions.iter().any(|i| CALLS.iter().any(|c| i.text.starts_with(c))) {
+            // What it calls may be anywhere in the segments of code.
+            let end = entry + code.len() as u64;
+            for segment in self.image.segments.iter().filter(|s| s.executable) {
+                let at = |address: u64| address.saturating_sub(segment.address).min(segment.bytes.len() as u64) as usize;
+                let (before, after) = (&segment.bytes[..at(entry)], &segment.bytes[at(end)..]);
+                instructions.extend(disassemble(self.arch, wave32, segment.address, before)?);
+                instructions.extend(disassemble(self.arch, wave32, segment.address + at(end) as u64, after)?);
+            }
+        }
         let index: HashMap<u64, u32> = instructions.iter().zip(0..).map(|(i, n)| (i.address, n)).collect();
+        let index = Arc::new(index);
         let (vectors, accumulators) = registers(self.arch, &facts, wave32);
-        let context = Context { arch: self.arch, vectors, accumulators, index: &|address| index.get(&address).copied() };
+        let context = Context { arch: self.arch, vectors, accumulators, index: &index };
         let steps = if wave32 {
             Steps::Wave32(instructions.iter().map(|i| build(i, &context)).collect())
         } else {
@@ -99,16 +111,26 @@ impl Module {
 }
 
 fn disassemble(arch: &Arch, wave32: bool, entry: u64, code: &[u8]) -> Result<Vec<Instruction>, EmulatorError> {
-    let mut disassembler = Disassembler::new(arch.name, wave32)?;
-    let (mut instructions, mut at) = (Vec::new(), 0);
-    while at < code.len() {
-        let address = entry + at as u64;
-        // What isn't an instruction is a fault when it is reached; data behind the code never is.
-        let (size, text) = disassembler.decode(&code[at..], address).unwrap_or_else(|| (4, "(illegal)".to_owned()));
-        instructions.push(Instruction::parse(address, size as u32, text));
-        at += size;
-    }
-    Ok(instructions)
+    disassembler::with(arch.name, wave32, |disassembler| {
+        let (mut instructions, mut at) = (Vec::new(), 0);
+        while at < code.len() {
+            let address = entry + at as u64;
+            // What isn't an instruction is a fault when it is reached; data behind the code never is.
+            let (size, text) = disassembler.decode(&code[at..], address).unwrap_or_else(|| (4, ILLEGAL.to_owned()));
+            instructions.push(Instruction::parse(address, size as u32, text));
+            at += size;
+        }
+        instructions
+    })
+}
+
+/// Instructions that go to an address in a register.
+const CALLS: [&str; 3] = ["s_swappc_b64", "s_setpc_b64", "s_call_b64"];
+
+/// Only IEEE's modes are emulated: nearest even, denormals kept. Source: `FLOAT_MODE` of `COMPUTE_PGM_RSRC1` in LLVM's guide.
+fn check_modes(facts: &hipc_codeobj::Kernel) -> Result<(), EmulatorError> {
+    let mode = facts.descriptor.rsrc1 >> 12 & 0xff;
+    if mode == 0xf0 { Ok(()) } else { Err(EmulatorError::FloatMode { kernel: facts.name.clone(), mode }) }
 }
 
 /// Vector and accumulation registers that a wave has. Source: `GRANULATED_WORKITEM_VGPR_COUNT` and `ACCUM_OFFSET` in LLVM's guide.

@@ -1,5 +1,7 @@
 //! Operands as the disassembler prints them.
 
+/// `flat_scratch` of gfx9; later ones have it among the hardware registers.
+const FLAT_SCRATCH: u8 = 102;
 /// First scalar register of the special ones; what is below are s0 and up.
 pub(crate) const VCC: u8 = 106;
 /// `ttmp0`.
@@ -100,6 +102,9 @@ impl Operand {
         if let Some(inner) = wrapped(text, "sext(", ")") {
             return Some(Self { extend: true, ..Self::parse(inner)? });
         }
+        if let Some(inner) = wrapped(text, "lit(", ")").or_else(|| wrapped(text, "lit64(", ")")) {
+            return number(inner).map(plain);
+        }
         if let Some(place) = number(text) {
             return Some(plain(place));
         }
@@ -151,6 +156,9 @@ fn register(text: &str) -> Option<Place> {
         "exec" => return scalar(EXEC, 2),
         "exec_lo" => return scalar(EXEC, 1),
         "exec_hi" => return scalar(EXEC + 1, 1),
+        "flat_scratch" => return scalar(FLAT_SCRATCH, 2),
+        "flat_scratch_lo" => return scalar(FLAT_SCRATCH, 1),
+        "flat_scratch_hi" => return scalar(FLAT_SCRATCH + 1, 1),
         "m0" => return scalar(M0, 1),
         "null" => return scalar(NULL, 1),
         "scc" | "src_scc" => return Some(Place::Special(Special::Scc)),
@@ -198,6 +206,7 @@ mod tests {
         assert_eq!(place("vcc"), Place::Scalar { first: 106, count: 2 });
         assert_eq!(place("0x42fe0000"), Place::Bits(0x42fe_0000));
         assert_eq!(place("-16"), Place::Integer(-16));
+        assert_eq!(place("lit(0xffffffff)"), Place::Bits(u32::MAX));
         assert_eq!(place("-4.0"), Place::Float(-4.0));
         let operand = Operand::parse("-|v1|").unwrap();
         assert!(operand.negate && operand.absolute && operand.is_vector());

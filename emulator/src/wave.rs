@@ -131,11 +131,14 @@ impl<const W: usize> Wave<W> {
             Special::Scc => u32::from(self.scc),
             Special::Vccz => u32::from(self.vcc() == 0),
             Special::Execz => u32::from(self.exec() == 0),
-            Special::SharedBase => SHARED_APERTURE,
-            Special::SharedLimit => SHARED_APERTURE,
-            Special::PrivateBase => PRIVATE_APERTURE,
-            Special::PrivateLimit => PRIVATE_APERTURE,
+            // As LLVM has it, they have 64 bits and the lower half is 0.
+            Special::SharedBase | Special::SharedLimit | Special::PrivateBase | Special::PrivateLimit => 0,
         }
+    }
+
+    /// As a source of 64 bits.
+    pub(crate) fn special64(&self, special: Special) -> u64 {
+        u64::from(aperture(special)) << 32 | u64::from(self.special(special))
     }
 
     pub(crate) fn m0(&self) -> u32 {
@@ -154,6 +157,15 @@ impl<const W: usize> Wave<W> {
                 target[lane] = target[lane] & keep | value[lane] & !keep;
             }
         }
+    }
+}
+
+/// Upper half of what a special source means with 64 bits.
+pub(crate) fn aperture(special: Special) -> u32 {
+    match special {
+        Special::SharedBase | Special::SharedLimit => SHARED_APERTURE,
+        Special::PrivateBase | Special::PrivateLimit => PRIVATE_APERTURE,
+        Special::Scc | Special::Vccz | Special::Execz => 0,
     }
 }
 

@@ -29,7 +29,7 @@ fn assemble(clang: &str, (arch, gfx): (&str, u32), body: &str) -> Vec<u8> {
 .text\n.globl k\n.p2align 8\n.type k,@function\nk:\n  begin\n{body}\n  s_endpgm\n.Lend:\n.size k, .Lend-k
 .rodata\n.p2align 6\n.amdhsa_kernel k\n  .amdhsa_group_segment_fixed_size 1024\n  .amdhsa_private_segment_fixed_size 16
   .amdhsa_kernarg_size 8\n  .amdhsa_user_sgpr_kernarg_segment_ptr 1\n  .amdhsa_user_sgpr_count 2
-  .amdhsa_next_free_vgpr 32\n  .amdhsa_next_free_sgpr 32\n  {wave}\n.end_amdhsa_kernel
+  .amdhsa_float_denorm_mode_32 3\n  .amdhsa_next_free_vgpr 32\n  .amdhsa_next_free_sgpr 32\n  {wave}\n.end_amdhsa_kernel
 .amdgpu_metadata\n---\namdhsa.version: [1, 2]\namdhsa.target: amdgcn-amd-amdhsa--{arch}\namdhsa.kernels:\n  - .name: k
     .symbol: k.kd\n    .kernarg_segment_size: 8\n    .kernarg_segment_align: 8\n    .group_segment_fixed_size: 1024
     .private_segment_fixed_size: 16\n    .wavefront_size: {lanes}\n    .sgpr_count: 32\n    .vgpr_count: 32

@@ -1,5 +1,5 @@
 //! What the compiler emits for the trained models, as snapshots under `snapshots/`: units and their resources on three
-//! architectures, the fused graph and the plan once. Read a change before you accept it:
+//! architectures, the fused graph and the plan once, instructions on seven. Read a change before you accept it:
 //!
 //!     INSTA_UPDATE=always cargo test -p hipc-tests --test snapshots     (then `git diff snapshots`)
 
@@ -9,6 +9,7 @@ use hipc::target::Target;
 use hipc::toolchain::{Backend, CompileOptions, Toolchain};
 use hipc_models::Model;
 use hipc_tests::shared::{demo_model, shared};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -65,6 +66,35 @@ fn resources(path: &Path, label: &str) {
         }
         assert_eq!(report.kernels.len(), planned.plan.kernels.len(), "a kernel is missing from the code object");
         snapshot(&format!("{label}-{arch}-resources"), &table);
+    }
+}
+
+/// One architecture of each kind of instructions.
+const MNEMONICS: [&str; 7] = ["gfx906", "gfx90a", "gfx942", "gfx1010", "gfx1030", "gfx1100", "gfx1201"];
+
+/// Instructions of the trained model's kernels: the emulator's tests must have a case for each (`emulator/tests/instructions`).
+#[test]
+fn chat_model_mnemonics() {
+    let toolchain = Toolchain::from_env();
+    let compiler = toolchain.compiler(Backend::Clang).expect("a clang, see scripts/setup.sh");
+    if !compiler.contains("22.1.8") {
+        println!("skipped: snapshots of instructions are of clang 22.1.8, this is {compiler}");
+        return;
+    }
+    let model = hipc_models::load(demo_model()).expect("the model loads");
+    for arch in MNEMONICS {
+        let (planned, target) = planned(&model, arch);
+        let code = toolchain
+            .compile(&pipeline::unit_source(&planned), target, pipeline::code_form(target), &CompileOptions::default())
+            .expect("the unit compiles");
+        let module = hipc_emulator::Module::load(&code.bytes).expect("the code object loads");
+        let mut found = BTreeSet::new();
+        for name in module.kernels() {
+            for instruction in module.kernel(name).expect("the kernel decodes").instructions() {
+                found.extend(instruction.text.split(" :: ").filter_map(|part| Some(part.split_whitespace().next()?.to_owned())));
+            }
+        }
+        snapshot(&format!("mnemonics-{arch}"), &Vec::from_iter(found).join("\n"));
     }
 }
 

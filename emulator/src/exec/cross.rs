@@ -34,8 +34,8 @@ impl<const W: usize> Dpp<W> {
             from[lane] = source_lane(operation, lane, W)?.map(|l| l as u8);
         }
         // `bound_ctrl:0` is how older assemblers print the bit set.
-        let zero = operation.has("bound_ctrl");
-        let fetch_inactive = operation.number("fi") == Some(1) || operation.has("dpp8");
+        let zero = operation.has("bound_ctrl") || operation.has("dpp8");
+        let fetch_inactive = operation.number("fi") == Some(1);
         Ok(Self { from, enabled, zero, fetch_inactive })
     }
 

@@ -14,8 +14,35 @@ pub(crate) fn to_half(value: f32) -> u32 {
     u32::from(f16::from_f32(value).to_bits())
 }
 
+/// With one rounding: the single in between is rounded to odd, so nothing of the rest is lost.
 pub(crate) fn half_from_f64(value: f64) -> u32 {
-    u32::from(f16::from_f64(value).to_bits())
+    let mut single = value as f32;
+    if f64::from(single) != value && !value.is_nan() {
+        let below = if f64::from(single.abs()) > value.abs() { single.to_bits() - 1 } else { single.to_bits() };
+        single = f32::from_bits(below | 1);
+    }
+    to_half(single)
+}
+
+/// Half·half + half with one rounding: the product is exact, the sum is rounded to odd.
+pub(crate) fn half_fused(a: f64, b: f64, c: f64) -> u32 {
+    let product = a * b;
+    let sum = product + c;
+    if !sum.is_finite() {
+        return half_from_f64(sum);
+    }
+    let rest = sum - product;
+    let error = (product - (sum - rest)) + (c - rest);
+    if error == 0.0 || sum.to_bits() & 1 == 1 {
+        return half_from_f64(sum);
+    }
+    let outwards = (error > 0.0) == (sum > 0.0);
+    half_from_f64(f64::from_bits(if outwards { sum.to_bits() + 1 } else { sum.to_bits() - 1 }))
+}
+
+/// To 0 … 1; a NaN becomes 0 (`DX10_CLAMP`, as compilers set it), and so does −0.
+pub(crate) fn clamp_unit(value: f32) -> f32 {
+    if value > 0.0 { value.min(1.0) } else { 0.0 }
 }
 
 pub(crate) fn from_bfloat(bits: u32) -> f32 {

@@ -210,24 +210,56 @@ fn store_two<const W: usize>(operation: &Operation, of: &str, context: &Context)
 fn update<const W: usize>(operation: &Operation, rest: &str, context: &Context) -> Result<Run<W>, Lack> {
     // gfx9 and gfx10 put the type first: `add_rtn_u32` all the same.
     let returns = rest.contains("_rtn_");
-    let plain = rest.replace("_rtn_", "_").replace("wrxchg", "swap").replace("storexchg", "swap");
-    let f = atomic::find32(&plain).ok_or_else(|| operation.name.clone())?;
-    let target = if returns { Some(destination(operation.operands.first(), 1, context)?) } else { None };
+    let mut plain = rest.replace("_rtn_", "_");
+    // Up to gfx10 what is compared comes first.
+    let compares_first = plain.starts_with("cmpst_");
+    for (old, new) in [("wrxchg_", "swap_"), ("storexchg_", "swap_"), ("cmpst_", "cmpswap_"), ("cmpstore_", "cmpswap_")] {
+        if let Some(rest) = plain.strip_prefix(old) {
+            plain = format!("{new}{rest}");
+        }
+    }
+    let (narrow, long) = (atomic::find32(&plain), atomic::find64(&plain));
+    if narrow.is_none() && long.is_none() {
+        return Err(operation.name.clone());
+    }
+    let wide = narrow.is_none();
+    let words = if wide { 2 } else { 1 };
+    let target = if returns { Some(destination(operation.operands.first(), words, context)?) } else { None };
     let rest = &operation.operands[usize::from(returns)..];
     let address = usize::from(vector_operand(rest.first())?);
-    let data = destination(rest.get(1), 1, context)?;
-    let second = rest.get(2).map(|o| destination(Some(o), 1, context)).transpose()?;
+    let first = destination(rest.get(1), words, context)?;
+    let second = rest.get(2).map(|o| destination(Some(o), words, context)).transpose()?;
+    let (data, other) = match second {
+        Some(second) if compares_first => (second, Some(first)),
+        other => (first, other),
+    };
     register(address as u16, context)?;
     let base = offset(operation)?;
     Ok(Box::new(move |wave, group| {
         for lane in lanes(wave.exec()) {
             let at = wave.vectors[address][lane].wrapping_add(base);
-            group.note(|| access(Mode::Atomic, at, 4, 4, lane));
-            let Some(old) = load(&group.lds, at, 4) else { return outside("atomic", group, at, 4, lane) };
-            let new = f(old, wave.vectors[data][lane], second.map_or(0, |s| wave.vectors[s][lane]));
-            let _ = store(&mut group.lds, at, new, 4);
+            let bytes = 4 * u32::from(words);
+            group.note(|| access(Mode::Atomic, at, bytes, bytes, lane));
+            let read = |at: u32| load(&group.lds, at, 4).map(u64::from);
+            let high = if wide { read(at.wrapping_add(4)) } else { Some(0) };
+            let (Some(low), Some(high)) = (read(at), high) else { return outside("atomic", group, at, bytes, lane) };
+            let word = |register: usize| u64::from(wave.vectors[register][lane]);
+            let datum = |register: usize| if wide { word(register + 1) << 32 | word(register) } else { word(register) };
+            let (old, value, other) = (high << 32 | low, datum(data), other.map_or(0, datum));
+            let new = match (narrow, long) {
+                (Some(f), _) => f(old as u32, value as u32, other as u32).into(),
+                (None, Some(f)) => f(old, value, other),
+                (None, None) => old,
+            };
+            let _ = store(&mut group.lds, at, new as u32, 4);
+            if wide {
+                let _ = store(&mut group.lds, at.wrapping_add(4), (new >> 32) as u32, 4);
+            }
             if let Some(target) = target {
-                wave.vectors[target][lane] = old;
+                wave.vectors[target][lane] = old as u32;
+                if wide {
+                    wave.vectors[target + 1][lane] = (old >> 32) as u32;
+                }
             }
         }
         Flow::Next

@@ -55,7 +55,7 @@ pub(crate) fn scalar_load<const W: usize>(operation: &Operation) -> Result<Run<W
     }))
 }
 
-fn outside(what: &'static str, group: &Group, address: u64, bytes: u32, lane: Option<usize>) -> Flow {
+pub(super) fn outside(what: &'static str, group: &Group, address: u64, bytes: u32, lane: Option<usize>) -> Flow {
     Flow::fault(FaultKind::OutOfBounds { what, address, bytes, near: group.memory.describe(address) }, lane)
 }
 
@@ -70,7 +70,7 @@ struct Address {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Space {
+pub(super) enum Space {
     Global,
     Flat,
     Scratch,
@@ -135,7 +135,7 @@ impl Address {
 }
 
 /// An access as the sanitizer sees it. Loads and stores of vectors may have any address: HSA asks for unaligned access.
-fn access(space: Space, mode: Mode, address: u64, bytes: u32, lane: usize) -> Access {
+pub(super) fn access(space: Space, mode: Mode, address: u64, bytes: u32, lane: usize) -> Access {
     let space = match space {
         Space::Global => sanitizer::Space::Global,
         Space::Flat => sanitizer::Space::Lds,
@@ -146,13 +146,13 @@ fn access(space: Space, mode: Mode, address: u64, bytes: u32, lane: usize) -> Ac
 
 /// The part of a register and its type: bytes, sign, upper half, rest kept.
 #[derive(Clone, Copy)]
-struct Shape {
-    bytes: u32,
+pub(super) struct Shape {
+    pub(super) bytes: u32,
     signed: bool,
-    half: Option<Half>,
+    pub(super) half: Option<Half>,
 }
 
-fn shape(of: &str) -> Option<Shape> {
+pub(super) fn shape(of: &str) -> Option<Shape> {
     let (of, half) = match of.strip_prefix("d16_hi_") {
         Some(of) => (of, Some(Half::High)),
         None => of.strip_prefix("d16_").map_or((of, None), |of| (of, Some(Half::Low))),
@@ -162,12 +162,12 @@ fn shape(of: &str) -> Option<Shape> {
 }
 
 impl Shape {
-    fn words(self) -> u32 {
+    pub(super) fn words(self) -> u32 {
         self.bytes.div_ceil(4)
     }
 
     /// A value as it is put into a register that held `old`.
-    fn place(self, value: u32, old: u32) -> u32 {
+    pub(super) fn place(self, value: u32, old: u32) -> u32 {
         let bytes = self.bytes.min(4);
         let value = if self.signed && bytes < 4 {
             let shift = 32 - 8 * bytes;
@@ -239,7 +239,7 @@ fn load<const W: usize>(operation: &Operation, shape: Shape, context: &Context) 
             if space != Space::Global {
                 for word in 0..words {
                     let old = wave.vectors[target + word as usize][lane];
-                    let value = match near_load(wave, group, space, at as u32 + 4 * word, bytes.min(4), lane) {
+                    let value = match near_load(wave, group, space, (at as u32).wrapping_add(4 * word), bytes.min(4), lane) {
                         Ok(value) => value,
                         Err(flow) => return flow,
                     };
@@ -264,7 +264,7 @@ fn load<const W: usize>(operation: &Operation, shape: Shape, context: &Context) 
 }
 
 /// A load from LDS (a flat address) or scratch.
-fn near_load<const W: usize>(
+pub(super) fn near_load<const W: usize>(
     wave: &Wave<W>,
     group: &Group,
     space: Space,
@@ -318,7 +318,9 @@ fn store<const W: usize>(operation: &Operation, shape: Shape, context: &Context)
             if space != Space::Global {
                 for word in 0..words {
                     let value = wave.vectors[data + word as usize][lane] >> shift;
-                    if let Err(flow) = near_store(wave, group, space, at as u32 + 4 * word, value, bytes.min(4), lane) {
+                    if let Err(flow) =
+                        near_store(wave, group, space, (at as u32).wrapping_add(4 * word), value, bytes.min(4), lane)
+                    {
                         return flow;
                     }
                 }
@@ -338,7 +340,7 @@ fn store<const W: usize>(operation: &Operation, shape: Shape, context: &Context)
     }))
 }
 
-fn near_store<const W: usize>(
+pub(super) fn near_store<const W: usize>(
     wave: &mut Wave<W>,
     group: &mut Group,
     space: Space,
@@ -357,6 +359,28 @@ fn near_store<const W: usize>(
     Ok(())
 }
 
+/// An atomic through a flat address in LDS or scratch; gives the old value.
+fn near_update<const W: usize>(
+    wave: &mut Wave<W>,
+    group: &mut Group,
+    space: Space,
+    offset: u32,
+    wide: bool,
+    lane: usize,
+    new: impl Fn(u64) -> u64,
+) -> Result<u64, Flow> {
+    let mut old = u64::from(near_load(wave, group, space, offset, 4, lane)?);
+    if wide {
+        old |= u64::from(near_load(wave, group, space, offset.wrapping_add(4), 4, lane)?) << 32;
+    }
+    let value = new(old);
+    near_store(wave, group, space, offset, value as u32, 4, lane)?;
+    if wide {
+        near_store(wave, group, space, offset.wrapping_add(4), (value >> 32) as u32, 4, lane)?;
+    }
+    Ok(old)
+}
+
 fn update<const W: usize>(operation: &Operation, of: &str, context: &Context) -> Result<Run<W>, Lack> {
     // It gives the old value back if it says so; then the destination comes first.
     let returns = operation.has("glc")
@@ -371,7 +395,7 @@ fn update<const W: usize>(operation: &Operation, of: &str, context: &Context) ->
     let data = destination(rest.get(1), if swaps { 2 * words } else { words }, context)?;
     let compare = data + usize::from(words);
     let lack = || operation.name.clone();
-    if address.space != Space::Global {
+    if address.space == Space::Scratch {
         return Err(lack());
     }
     let (narrow, long) = (atomic::find32(of), atomic::find64(of));
@@ -381,30 +405,37 @@ fn update<const W: usize>(operation: &Operation, of: &str, context: &Context) ->
     Ok(Box::new(move |wave, group| {
         let base = address.base(wave);
         for lane in lanes(wave.exec()) {
-            let at = address.lane(base, wave, lane);
+            let (space, at) = address.resolve(address.lane(base, wave, lane));
             let bytes = 4 * u32::from(words);
-            group.note(|| Access { alignment: bytes, ..access(Space::Global, Mode::Atomic, at, bytes, lane) });
-            let Some((allocation, offset)) = group.memory.find(at, bytes, &mut group.hint) else {
-                return outside("atomic", group, at, bytes, Some(lane));
-            };
-            if !allocation.writable {
-                return Flow::fault(FaultKind::ReadOnly(at), Some(lane));
-            }
-            if offset % bytes as usize != 0 {
+            group.note(|| Access { alignment: bytes, ..access(space, Mode::Atomic, at, bytes, lane) });
+            if at % u64::from(bytes) != 0 {
                 return Flow::fault(FaultKind::Misaligned { what: "atomic", address: at, bytes }, Some(lane));
             }
-            let word = |register: usize| wave.vectors[register][lane];
-            let pair = |register: usize| u64::from(word(register + 1)) << 32 | u64::from(word(register));
-            let old = match (narrow, long) {
-                (Some(f), _) => {
-                    let (value, other) = (word(data), if swaps { word(compare) } else { 0 });
-                    u64::from(allocation.update32(offset, |old| f(old, value, other)))
+            let word = |register: usize| u64::from(wave.vectors[register][lane]);
+            let datum = |register: usize| if wide { word(register + 1) << 32 | word(register) } else { word(register) };
+            let (value, other) = (datum(data), if swaps { datum(compare) } else { 0 });
+            let new = |old: u64| match (narrow, long) {
+                (Some(f), _) => f(old as u32, value as u32, other as u32).into(),
+                (None, Some(f)) => f(old, value, other),
+                (None, None) => old,
+            };
+            let old = if space == Space::Global {
+                let Some((allocation, offset)) = group.memory.find(at, bytes, &mut group.hint) else {
+                    return outside("atomic", group, at, bytes, Some(lane));
+                };
+                if !allocation.writable {
+                    return Flow::fault(FaultKind::ReadOnly(at), Some(lane));
                 }
-                (None, Some(f)) => {
-                    let (value, other) = (pair(data), if swaps { pair(compare) } else { 0 });
-                    allocation.update64(offset, |old| f(old, value, other))
+                if wide {
+                    allocation.update64(offset, new)
+                } else {
+                    allocation.update32(offset, |old| new(old.into()) as u32).into()
                 }
-                (None, None) => 0,
+            } else {
+                match near_update(wave, group, space, at as u32, wide, lane, new) {
+                    Ok(old) => old,
+                    Err(flow) => return flow,
+                }
             };
             if let Some(target) = target {
                 wave.vectors[target][lane] = old as u32;

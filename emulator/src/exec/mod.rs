@@ -21,6 +21,8 @@ use crate::instruction::{Instruction, Operation};
 use crate::wave::{Flow, Group, Wave};
 use crate::{Arch, FaultKind};
 use source::Kind;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What an instruction does to a wave and its workgroup.
 pub(crate) type Run<const W: usize> = Box<dyn Fn(&mut Wave<W>, &mut Group) -> Flow + Send + Sync>;
@@ -39,7 +41,7 @@ pub(crate) struct Context<'a> {
     pub(crate) vectors: u16,
     pub(crate) accumulators: u16,
     /// Index of the instruction at an address.
-    pub(crate) index: &'a dyn Fn(u64) -> Option<u32>,
+    pub(crate) index: &'a Arc<HashMap<u64, u32>>,
 }
 
 /// Why a step can't be built: what the emulator lacks.

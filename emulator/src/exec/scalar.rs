@@ -5,7 +5,9 @@ use super::{Context, Kind, Lack, Run, scalar_alu};
 use crate::FaultKind;
 use crate::instruction::{Instruction, Operation};
 use crate::operand::{EXEC, NULL, Operand, Place};
-use crate::wave::{Flow, Wave};
+use crate::wave::{Flow, Group, Wave};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A scalar source of 32 or 64 bits.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +46,7 @@ impl Value {
         match self {
             Self::Register(r) => wave.pair(r),
             Self::Constant(c) => c,
-            Self::Special(s) => wave.special(s).into(),
+            Self::Special(s) => wave.special64(s),
         }
     }
 }
@@ -91,8 +93,6 @@ const NOTHING: &[&str] = &[
     "s_version",
     "s_ttracedata",
     "s_inst_prefetch",
-    "s_denorm_mode",
-    "s_round_mode",
 ];
 
 pub(crate) fn build<const W: usize>(operation: &Operation, instruction: &Instruction, context: &Context) -> Result<Run<W>, Lack> {
@@ -105,13 +105,37 @@ pub(crate) fn build<const W: usize>(operation: &Operation, instruction: &Instruc
     }
     Ok(match name {
         // The modes must stay what the kernel descriptor says: denormals kept, nearest even.
-        "s_denorm_mode" | "s_round_mode" => return Err(name.to_owned()),
+        "s_denorm_mode" if immediate_operand(operation, 0) == Some(0xf) => Box::new(|_, _| Flow::Next),
+        "s_round_mode" if immediate_operand(operation, 0) == Some(0) => Box::new(|_, _| Flow::Next),
+        "s_denorm_mode" | "s_round_mode" => return Err(instruction.text.clone()),
+        "s_setreg_b32" | "s_setreg_imm32_b32" => return set_mode(operation, instruction),
+        "s_setpc_b64" => {
+            let (to, index) = (Value::new(operation.operands.first(), Kind::U64)?, Arc::clone(context.index));
+            Box::new(move |wave, group| jump(to.get64(wave), group, &index))
+        }
+        "s_swappc_b64" => {
+            let (target, to) = (target(operation)?, Value::new(operation.operands.get(1), Kind::U64)?);
+            let (next, index) = (instruction.address + u64::from(instruction.size), Arc::clone(context.index));
+            Box::new(move |wave, group| {
+                let address = to.get64(wave);
+                wave.set_pair(target, group.code_base + next);
+                jump(address, group, &index)
+            })
+        }
+        "s_call_b64" => {
+            let (target, next) = (target(operation)?, instruction.address + u64::from(instruction.size));
+            let to = branch_target(operation, 1, instruction, context)?;
+            Box::new(move |wave, group| {
+                wave.set_pair(target, group.code_base + next);
+                to.map_or_else(|address| Flow::fault(FaultKind::Jump(address), None), Flow::Jump)
+            })
+        }
         _ if NOTHING.contains(&name) => Box::new(|_, _| Flow::Next),
         "s_endpgm" | "s_endpgm_saved" => Box::new(|_, _| Flow::End),
         "s_code_end" => Box::new(|_, _| Flow::fault(FaultKind::Illegal, None)),
         "s_barrier" | "s_barrier_wait" => Box::new(|_, _| Flow::Barrier),
         "s_branch" => {
-            let target = branch_target(operation, instruction, context)?;
+            let target = branch_target(operation, 0, instruction, context)?;
             Box::new(move |_, _| target.map_or_else(|address| Flow::fault(FaultKind::Jump(address), None), Flow::Jump))
         }
         "s_getpc_b64" => {
@@ -125,16 +149,64 @@ pub(crate) fn build<const W: usize>(operation: &Operation, instruction: &Instruc
     })
 }
 
+/// To a loaded address.
+fn jump(address: u64, group: &Group, index: &HashMap<u64, u32>) -> Flow {
+    let to = address.wrapping_sub(group.code_base);
+    index.get(&to).map_or_else(|| Flow::fault(FaultKind::Jump(to), None), |&to| Flow::Jump(to))
+}
+
+/// An operand that is a number.
+fn immediate_operand(operation: &Operation, at: usize) -> Option<i64> {
+    match operation.operands.get(at)?.place {
+        Place::Integer(n) => Some(n),
+        Place::Bits(n) => Some(n.into()),
+        _ => None,
+    }
+}
+
+/// `s_setreg_*`: scratch needs no setting up, and the modes may be set to what they are.
+fn set_mode<const W: usize>(operation: &Operation, instruction: &Instruction) -> Result<Run<W>, Lack> {
+    let lack = || instruction.text.clone();
+    let of = operation.words.first().and_then(|w| w.strip_prefix("hwreg(")?.strip_suffix(')')).ok_or_else(lack)?;
+    let mut parts = of.split(',').map(str::trim);
+    match parts.next() {
+        Some("HW_REG_FLAT_SCR_LO" | "HW_REG_FLAT_SCR_HI") => return Ok(Box::new(|_, _| Flow::Next)),
+        Some("HW_REG_MODE" | "HW_REG_WAVE_MODE") => {}
+        _ => return Err(lack()),
+    }
+    let number = |text: Option<&str>, default| text.map_or(Some(default), |t| t.parse::<u32>().ok());
+    let (offset, size) = (number(parts.next(), 0).ok_or_else(lack)?, number(parts.next(), 32).ok_or_else(lack)?);
+    if offset > 31 || size == 0 || size > 32 {
+        return Err(lack());
+    }
+    // The lowest byte: rounding to nearest even, denormals kept.
+    let mask = (((1u64 << size) - 1) << offset) as u32 & 0xff;
+    let source = Value::new(operation.operands.first(), Kind::U32)?;
+    let text = instruction.text.clone();
+    Ok(Box::new(move |wave, _| {
+        if (source.get32(wave) << offset ^ 0xf0) & mask == 0 {
+            Flow::Next
+        } else {
+            Flow::fault(FaultKind::Unsupported(format!("another float mode ({text})")), None)
+        }
+    }))
+}
+
 /// Where a branch goes: an index, or an address that is no instruction.
-fn branch_target(operation: &Operation, instruction: &Instruction, context: &Context) -> Result<Result<u32, u64>, Lack> {
-    let offset = match operation.operands.first().map(|o| o.place) {
+fn branch_target(
+    operation: &Operation,
+    at: usize,
+    instruction: &Instruction,
+    context: &Context,
+) -> Result<Result<u32, u64>, Lack> {
+    let offset = match operation.operands.get(at).map(|o| o.place) {
         Some(Place::Integer(n)) => n as u16,
         Some(Place::Bits(n)) => n as u16,
         other => return Err(format!("branch to {other:?}")),
     };
     let next = instruction.address + u64::from(instruction.size);
     let address = next.wrapping_add_signed(i64::from(offset.cast_signed()) * 4);
-    Ok((context.index)(address).ok_or(address))
+    Ok(context.index.get(&address).copied().ok_or(address))
 }
 
 fn branch<const W: usize>(
@@ -152,7 +224,7 @@ fn branch<const W: usize>(
         "execnz" => |w| w.exec() != 0,
         other => return Err(format!("s_cbranch_{other}")),
     };
-    let target = branch_target(operation, instruction, context)?;
+    let target = branch_target(operation, 0, instruction, context)?;
     Ok(Box::new(move |wave, _| {
         if !holds(wave) {
             return Flow::Next;

@@ -234,6 +234,9 @@ fn immediate(value: Value, signed: bool) -> Value {
 
 pub(crate) fn build<const W: usize>(operation: &Operation) -> Result<Run<W>, Lack> {
     let name = operation.name.as_str();
+    if let Some(word) = operation.words.first() {
+        return Err(format!("operand {word}"));
+    }
     let operands = &operation.operands;
     // The last word of a conversion's name is what it reads.
     let kind = match name.rsplit_once('_') {

@@ -70,6 +70,7 @@ impl Source {
         Ok(match operand.place {
             Place::Vector { first, .. } => Self::Vector(register(first + u16::from(word), context)?),
             Place::Scalar { first, .. } => Self::Scalar(scalar(first, word)?),
+            Place::Special(special) if word == 1 => Self::Constant(crate::wave::aperture(special)),
             Place::Special(special) => Self::Special(special),
             place => {
                 let bits = constant(place, kind).ok_or_else(|| format!("operand {place:?}"))?;

@@ -268,6 +268,10 @@ fn conversion<const W: usize>(name: &str) -> Option<Lanewise<W>> {
 }
 
 fn short<const W: usize>(name: &str) -> Option<Lanewise<W>> {
+    let half_fma = || {
+        let wide = |h| f64::from(from_half(h));
+        typed(&[F16; 3], F16, u3(move |a, b, c| half_fused(wide(a), wide(b), wide(c))))
+    };
     Some(match name {
         "v_mov_b16" => typed(&[U16], U16, u1(|a| a)),
         "v_not_b16" => typed(&[U16], U16, u1(|a| !a)),
@@ -303,8 +307,8 @@ fn short<const W: usize>(name: &str) -> Option<Lanewise<W>> {
         "v_mul_f16" => h2(|a, b| a * b),
         "v_min_f16" => h2(minimum),
         "v_max_f16" => h2(maximum),
-        "v_fma_f16" | "v_fmaak_f16" | "v_fmamk_f16" => h3(|a, b, c| a * b + c),
-        "v_fmac_f16" => h3(|a, b, c| a * b + c).accumulating(),
+        "v_fma_f16" | "v_fmaak_f16" | "v_fmamk_f16" => half_fma(),
+        "v_fmac_f16" => half_fma().accumulating(),
         "v_rcp_f16" => h1(|a| 1.0 / a),
         "v_rsq_f16" => h1(|a| (1.0 / f64::from(a).sqrt()) as f32),
         "v_sqrt_f16" => h1(f32::sqrt),

@@ -1,6 +1,6 @@
 //! Vector instructions: sources, modifiers, destinations; comparisons, carries and selections.
 
-use super::float::{div_fmas, div_scale, from_half};
+use super::float::{clamp_unit, div_fmas, div_scale, from_half, to_half};
 use super::lane::Lanewise;
 use super::source::{Change, Kind, Select, Source, destination, scalar_register};
 use super::{Context, Lack, Run, compare, cross, matrix, table, wide};
@@ -54,11 +54,28 @@ pub(crate) fn fetch<'a, const W: usize>(input: &Input, wave: &'a Wave<W>, buffer
     buffer
 }
 
+/// 16-bit operations that gfx9 introduced with `op_sel`: they leave the other half of the destination alone, as all do later.
+const KEEPS_ON_GFX9: &[&str] = &[
+    "v_fma_f16",
+    "v_mad_u16",
+    "v_mad_i16",
+    "v_div_fixup_f16",
+    "v_add_nc_i16",
+    "v_sub_nc_i16",
+    "v_min3_f16",
+    "v_max3_f16",
+    "v_med3_f16",
+    "v_min3_i16",
+    "v_max3_i16",
+    "v_med3_i16",
+    "v_min3_u16",
+    "v_max3_u16",
+    "v_med3_u16",
+];
+
 /// What becomes of a result before it is written.
 #[derive(Clone, Copy, Debug)]
 struct Output {
-    /// Multiplied by 2 to this, −1 to 2 (single precision).
-    scale: i32,
     clamp: bool,
     kind: Kind,
     select: Select,
@@ -69,19 +86,12 @@ struct Output {
 
 impl Output {
     fn new(operation: &Operation, kind: Kind, clamp: bool, sources: usize, context: &Context) -> Result<Self, Lack> {
-        let scale = match (operation.modifiers.get("mul").map(String::as_str), operation.has("div")) {
-            (Some("2"), _) => 1,
-            (Some("4"), _) => 2,
-            (None, true) => -1,
-            (None, false) => 0,
-            (Some(other), _) => return Err(format!("mul:{other}")),
-        };
-        let allowed = kind == Kind::F32 || (kind == Kind::F16 && scale == 0);
-        if (clamp || scale != 0) && !allowed {
-            return Err("clamp or scaling of this operation".to_owned());
+        // `mul:2`, `mul:4` and `div:2` are ignored while denormals are kept. Source: "Output Modifiers" in the Vega reference.
+        if clamp && kind != Kind::F32 && kind != Kind::F16 {
+            return Err("clamp of this operation".to_owned());
         }
         let short = matches!(kind, Kind::F16 | Kind::U16);
-        let mut output = Self { scale, clamp, kind, select: Select::Dword, keep: false, extend: false };
+        let mut output = Self { clamp, kind, select: Select::Dword, keep: false, extend: false };
         let half = operation.operands.first().and_then(|o| o.half);
         if operation.encoding == Encoding::Sdwa {
             output.select = Select::parse(operation.modifiers.get("dst_sel"))?;
@@ -96,29 +106,23 @@ impl Output {
         } else if short && operation.list("op_sel", false)[sources.min(3)] {
             (output.select, output.keep) = (Select::Word(1), true);
         } else if short {
-            (output.select, output.keep) = (Select::Word(0), context.arch.keeps_upper_half());
+            (output.select, output.keep) =
+                (Select::Word(0), context.arch.keeps_upper_half() || KEEPS_ON_GFX9.contains(&operation.name.as_str()));
         }
         Ok(output)
     }
 
     fn is_plain(&self) -> bool {
-        self.scale == 0 && !self.clamp && self.select == Select::Dword
+        !self.clamp && self.select == Select::Dword
     }
 
     fn apply(&self, value: u32, old: u32) -> u32 {
         let mut value = value;
-        if self.kind == Kind::F32 {
-            let mut float = f32::from_bits(value);
-            float *= [0.5, 1.0, 2.0, 4.0][(self.scale + 1) as usize];
-            if self.clamp {
-                float = if float.is_nan() { 0.0 } else { float.clamp(0.0, 1.0) };
-            }
-            if self.scale != 0 || self.clamp {
-                value = float.to_bits();
-            }
-        } else if self.clamp {
-            let float = from_half(value);
-            value = super::float::to_half(if float.is_nan() { 0.0 } else { float.clamp(0.0, 1.0) });
+        if self.clamp {
+            value = match self.kind {
+                Kind::F32 => clamp_unit(f32::from_bits(value)).to_bits(),
+                _ => to_half(clamp_unit(from_half(value))),
+            };
         }
         let (shift, width) = self.select.bits();
         if width == 32 {
@@ -218,6 +222,9 @@ impl<const W: usize> Vop<W> {
 
 /// Both halves of a dual-issue pair read before either writes.
 pub(crate) fn pair<const W: usize>(first: &Operation, second: &Operation, context: &Context) -> Result<Run<W>, Lack> {
+    if let Some(word) = first.words.first().or_else(|| second.words.first()) {
+        return Err(format!("operand {word}"));
+    }
     let (first, second) = (Vop::<W>::new(first, context)?, Vop::<W>::new(second, context)?);
     Ok(Box::new(move |wave, _| {
         let (mut a, mut b) = ([0; W], [0; W]);
@@ -232,6 +239,9 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
     let name = operation.name.as_str();
     if name == "v_nop" {
         return Ok(Box::new(|_, _| Flow::Next));
+    }
+    if let Some(word) = operation.words.first() {
+        return Err(format!("operand {word}"));
     }
     if let Some(run) = cross::build(operation, context)? {
         return Ok(run);

@@ -1,6 +1,6 @@
 //! Operations on 64-bit values, on pairs packed into a register (VOP3P), and dot products.
 
-use super::float::{from_bfloat, from_half, half_from_f64, maximum, minimum, to_half};
+use super::float::{clamp_unit, from_bfloat, from_half, half_fused, maximum, minimum, to_half};
 use super::source::{Kind, Select, Source, constant, destination, register, scalar_register};
 use super::vector::{fetch, inputs};
 use super::{Context, Lack, Run};
@@ -257,7 +257,7 @@ fn packed_function(name: &str) -> Option<(Kind, usize, Three)> {
         "v_pk_mul_f16" => (PackedF16, 2, |a, b, _| to_half(h(a) * h(b))),
         "v_pk_max_f16" => (PackedF16, 2, |a, b, _| to_half(maximum(h(a), h(b)))),
         "v_pk_min_f16" => (PackedF16, 2, |a, b, _| to_half(minimum(h(a), h(b)))),
-        "v_pk_fma_f16" => (PackedF16, 3, |a, b, c| half_from_f64(f64::from(h(a)) * f64::from(h(b)) + f64::from(h(c)))),
+        "v_pk_fma_f16" => (PackedF16, 3, |a, b, c| half_fused(h(a).into(), h(b).into(), h(c).into())),
         "v_pk_add_u16" | "v_pk_add_i16" => (PackedU16, 2, |a, b, _| a.wrapping_add(b)),
         "v_pk_sub_u16" | "v_pk_sub_i16" => (PackedU16, 2, |a, b, _| a.wrapping_sub(b)),
         "v_pk_mul_lo_u16" => (PackedU16, 2, |a, b, _| a.wrapping_mul(b)),
@@ -374,10 +374,7 @@ fn mixed<const W: usize>(operation: &Operation, context: &Context) -> Result<Run
             super::float::fused(&values[0], &values[1], &values[2], &mut out);
         }
         if clamp {
-            out = out.map(|v| {
-                let v = f32::from_bits(v);
-                if v.is_nan() { 0 } else { v.clamp(0.0, 1.0).to_bits() }
-            });
+            out = out.map(|v| clamp_unit(f32::from_bits(v)).to_bits());
         }
         if let Some(upper) = half_result {
             let old = &wave.vectors[target];

@@ -1,0 +1,212 @@
+//! Damaged code objects and dispatches that don't fit: an error that says why, never a panic, never without end.
+
+use hipc_emulator::{Dispatch, EmulatorError, FaultKind, Memory, Module, Options};
+use proptest::prelude::*;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+const SOURCE: &str = r#"
+#define KERNEL extern "C" __attribute__((global))
+static __attribute__((device, noinline)) int twice(int x) { return x < 3 ? x : x * 2 + (x >> 1); }
+KERNEL void sums(int* out, const int* in, int n) {
+    __attribute__((shared)) static int part[64];
+    int lane = __builtin_amdgcn_workitem_id_x(), sum = 0;
+    for (int i = lane; i < n; i += 64) sum += twice(in[i]);
+    part[lane] = sum;
+    __builtin_amdgcn_s_barrier();
+    if (lane == 0) for (int i = 1; i < 64; i++) part[0] += part[i];
+    __builtin_amdgcn_s_barrier();
+    out[lane] = part[0] + in[lane % n] / (lane + 1);
+}
+KERNEL void forever(int* out) { for (;;) ++*(volatile int*)out; }
+"#;
+
+fn compile(arch: &str, source: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (input, output) = (folder.path().join("k.hip"), folder.path().join("k.hsaco"));
+    std::fs::write(&input, source).expect("a writable folder");
+    let done = Command::new(std::env::var_os("HIPC_CLANG").unwrap_or_else(|| "clang-22".into()))
+        .args(["-x", "hip", &format!("--offload-arch={arch}"), "--cuda-device-only", "--no-gpu-bundle-output"])
+        .args(["-nogpuinc", "-nogpulib", "-mcode-object-version=5", "-O2", "-o"])
+        .args([&output, &input])
+        .output()
+        .expect("clang-22, see scripts/setup.sh");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    std::fs::read(&output).expect("clang's output")
+}
+
+/// One of each kind: waves of 32 and of 64 lanes, scratch by buffers and by its own instructions.
+const ARCHS: [&str; 3] = ["gfx1100", "gfx90a", "gfx1030"];
+
+fn object(at: usize) -> &'static [u8] {
+    static ALL: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    &ALL.get_or_init(|| ARCHS.iter().map(|a| compile(a, SOURCE)).collect())[at]
+}
+
+fn options() -> Options<'static> {
+    Options { budget: 5_000, parallel: false, ..Options::default() }
+}
+
+/// Loads and runs all kernels; whatever comes of it.
+fn run(bytes: &[u8]) {
+    let Ok(module) = Module::load(bytes) else { return };
+    let names: Vec<String> = module.kernels().take(4).map(str::to_owned).collect();
+    for name in names {
+        let memory = Memory::new();
+        let (a, b) = (memory.allocate(1024), memory.allocate(1024));
+        let mut kernarg: Vec<u8> = [a, b].iter().flat_map(|v| v.to_le_bytes()).collect();
+        kernarg.extend(100u32.to_le_bytes());
+        for length in [20, 8, 24] {
+            kernarg.resize(length, 0);
+            let dispatch = Dispatch { kernel: &name, grid: [1; 3], workgroup: [64, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
+            if !matches!(module.run(&dispatch, &memory, &options()), Err(EmulatorError::Dispatch { .. })) {
+                break;
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 40, ..ProptestConfig::default() })]
+
+    /// Anywhere in the file.
+    #[test]
+    fn flipped_bytes(at in 0..ARCHS.len(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
+        let mut bytes = object(at).to_vec();
+        for (index, value) in flips {
+            let index = index.index(bytes.len());
+            bytes[index] = value;
+        }
+        run(&bytes);
+    }
+
+    /// In the instructions alone: most such files load.
+    #[test]
+    fn flipped_instructions(at in 0..ARCHS.len(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+        let mut bytes = object(at).to_vec();
+        let (first, count) = code(&bytes);
+        for (index, value) in flips {
+            bytes[first + index.index(count)] = value;
+        }
+        run(&bytes);
+    }
+
+    /// In the notes and descriptors.
+    #[test]
+    fn flipped_descriptions(at in 0..ARCHS.len(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut bytes = object(at).to_vec();
+        let (first, _) = code(&bytes);
+        for (index, value) in flips {
+            bytes[index.index(first)] = value;
+        }
+        run(&bytes);
+    }
+
+    #[test]
+    fn cut_off(at in 0..ARCHS.len(), length in any::<prop::sample::Index>()) {
+        let bytes = object(at);
+        run(&bytes[..length.index(bytes.len())]);
+    }
+}
+
+/// Where the instructions are in the file: the kernel's, from its beginning on.
+fn code(bytes: &[u8]) -> (usize, usize) {
+    // The first executable segment of the ELF's program headers.
+    let word = |at: usize, n: usize| bytes[at..at + n].iter().rev().fold(0usize, |v, b| v << 8 | usize::from(*b));
+    let (table, size, count) = (word(32, 8), word(54, 2), word(56, 2));
+    let header = (0..count).map(|i| table + i * size).find(|&h| word(h, 4) == 1 && word(h + 4, 4) & 1 == 1);
+    let header = header.expect("a segment of code");
+    (word(header + 8, 8), word(header + 32, 8))
+}
+
+#[test]
+fn what_never_ends_uses_up_its_budget() {
+    for at in 0..ARCHS.len() {
+        let module = Module::load(object(at)).unwrap();
+        let memory = Memory::new();
+        let out = memory.allocate(64);
+        let kernarg = out.to_le_bytes();
+        let dispatch = Dispatch { kernel: "forever", grid: [1; 3], workgroup: [1; 3], dynamic_lds: 0, kernarg: &kernarg };
+        let begin = Instant::now();
+        let Err(EmulatorError::Fault(fault)) = module.run(&dispatch, &memory, &options()) else { panic!("it ended") };
+        assert_eq!(fault.kind, FaultKind::Budget(5_000));
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[test]
+fn dispatches_that_do_not_fit() {
+    let module = Module::load(object(0)).unwrap();
+    let memory = Memory::new();
+    let enough = [0; 20];
+    let fits = Dispatch { kernel: "sums", grid: [1; 3], workgroup: [64, 1, 1], dynamic_lds: 0, kernarg: &enough };
+    let wrong = [
+        (Dispatch { kernarg: &enough[..19], ..fits }, "bytes of arguments"),
+        (Dispatch { kernarg: &[0; 4096], ..fits }, "bytes of arguments"),
+        (Dispatch { kernarg: &[], ..fits }, "bytes of arguments"),
+        (Dispatch { grid: [0, 1, 1], ..fits }, "a grid of"),
+        (Dispatch { grid: [1, 0, 1], ..fits }, "a grid of"),
+        (Dispatch { grid: [u32::MAX, 1, 1], ..fits }, "a grid of"),
+        (Dispatch { workgroup: [0, 1, 1], ..fits }, "workgroups of"),
+        (Dispatch { workgroup: [2048, 1, 1], ..fits }, "workgroups of"),
+        (Dispatch { workgroup: [u32::MAX, u32::MAX, 2], ..fits }, "workgroups of"),
+        (Dispatch { dynamic_lds: u32::MAX, ..fits }, "bytes of LDS"),
+    ];
+    for (dispatch, why) in wrong {
+        match module.run(&dispatch, &memory, &options()) {
+            Err(EmulatorError::Dispatch { kernel, what }) => assert!(kernel == "sums" && what.contains(why), "{what}"),
+            other => panic!("{dispatch:?}: {other:?}"),
+        }
+    }
+    let Err(error) = module.run(&Dispatch { kernel: "sum", ..fits }, &memory, &options()) else { panic!("no such kernel") };
+    assert_eq!(error.to_string(), "no kernel `sum` in the code object");
+    // Arguments of the right size that point nowhere.
+    let Err(EmulatorError::Fault(fault)) = module.run(&fits, &memory, &options()) else { panic!("null pointers") };
+    assert!(matches!(fault.kind, FaultKind::OutOfBounds { .. }) && fault.address != 0, "{fault}");
+}
+
+/// As many workgroups as a grid can have: the first fault ends it at once.
+#[test]
+fn a_huge_grid_of_faults_ends() {
+    let module = Module::load(object(0)).unwrap();
+    let (memory, kernarg) = (Memory::new(), [0; 20]);
+    let grid = [(1 << 26) - 1, 1 << 25, 1 << 25];
+    let dispatch = Dispatch { kernel: "sums", grid, workgroup: [64, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
+    for parallel in [false, true] {
+        let begin = Instant::now();
+        let done = module.run(&dispatch, &memory, &Options { parallel, ..options() });
+        assert!(matches!(done, Err(EmulatorError::Fault(_) | EmulatorError::Dispatch { .. })), "{done:?}");
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[test]
+fn other_targets_and_no_code_objects() {
+    let elf = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    assert!(matches!(Module::load(&elf), Err(EmulatorError::CodeObject(_))));
+    assert!(matches!(Module::load(b""), Err(EmulatorError::CodeObject(_))));
+    assert!(matches!(Module::load(&[0x7f; 4096]), Err(EmulatorError::CodeObject(_))));
+    let other = compile("gfx803", "extern \"C\" __attribute__((global)) void k(int* p) { *p = 1; }");
+    let Err(error) = Module::load(&other) else { panic!("gfx803 is no target") };
+    assert!(error.to_string().contains("unknown processor"), "{error}");
+}
+
+/// Denormals that are flushed would be another result.
+#[test]
+fn other_float_modes_are_refused() {
+    let source = r#"extern "C" __attribute__((global)) void k(float* p) { p[0] = p[1] * p[2]; }"#;
+    let bytes = compile("gfx1100", source);
+    let module = Module::load(&bytes).unwrap();
+    let (memory, kernarg) = (Memory::new(), [0; 8]);
+    let dispatch = Dispatch { kernel: "k", grid: [1; 3], workgroup: [1; 3], dynamic_lds: 0, kernarg: &kernarg };
+    assert!(matches!(module.run(&dispatch, &memory, &options()), Err(EmulatorError::Fault(_))));
+    // The descriptor's word of register and float modes.
+    let descriptor = module.kernel("k").unwrap().facts.descriptor;
+    let needle = descriptor.rsrc1.to_le_bytes();
+    let at = bytes.windows(4).position(|w| w == needle).expect("the descriptor");
+    let mut flushing = bytes.clone();
+    flushing[at..at + 4].copy_from_slice(&(descriptor.rsrc1 & !(0x30 << 12)).to_le_bytes());
+    let Err(error) = Module::load(&flushing).unwrap().run(&dispatch, &memory, &options()) else { panic!("it ran") };
+    assert!(error.to_string().contains("float mode 0xc0"), "{error}");
+}
