@@ -61,6 +61,9 @@ pub(crate) fn fixup(q: f64, denominator: f64, numerator: f64) -> f64 {
         signed(f64::INFINITY)
     } else if denominator.is_infinite() || numerator == 0.0 || exponent(numerator) - exponent(denominator) < -1075 {
         signed(0.0)
+    } else if q.is_nan() {
+        // The steps before overflowed on the way to a quotient that does.
+        signed(f64::INFINITY)
     } else {
         signed(q.abs())
     }

@@ -204,6 +204,9 @@ pub(crate) fn div_fixup(q: f32, denominator: f32, numerator: f32) -> f32 {
         signed(f32::INFINITY)
     } else if denominator.is_infinite() || numerator == 0.0 || exponent(numerator) - exponent(denominator) < -150 {
         signed(0.0)
+    } else if q.is_nan() {
+        // The steps before overflowed on the way to a quotient that does.
+        signed(f32::INFINITY)
     } else {
         signed(q.abs())
     }
