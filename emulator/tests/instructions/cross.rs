@@ -69,7 +69,7 @@ fn lanes() -> Vec<Case> {
                 &format!("{name} v20, v10, s8, s9{modifier}"),
                 each(move |b, s, l| {
                     let nibbles = u64::from(b.scalar(9)) << 32 | u64::from(b.scalar(8));
-                    let from = (l - l % 16 ^ row) + (nibbles >> (4 * (l % 16)) & 15) as usize;
+                    let from = ((l - l % 16) ^ row) + (nibbles >> (4 * (l % 16)) & 15) as usize;
                     if fetch || b.active(from) {
                         s.set(20, l, b.get(10, from));
                     } else if zero {

@@ -43,10 +43,10 @@ fn loads() -> Vec<Case> {
             (&["global_load_sbyte", "global_load_i8"], signed8),
             (&["global_load_ushort", "global_load_u16"], |w, _| w % 65536),
             (&["global_load_sshort", "global_load_i16"], signed16),
-            (&["global_load_short_d16", "global_load_d16_b16"], |w, old| old & 0xffff_0000 | w % 65536),
+            (&["global_load_short_d16", "global_load_d16_b16"], |w, old| old & 0xffff_0000 | (w % 65536)),
             (&["global_load_short_d16_hi", "global_load_d16_hi_b16"], |w, old| old & 0xffff | w << 16),
-            (&["global_load_ubyte_d16", "global_load_d16_u8"], |w, old| old & 0xffff_0000 | w % 256),
-            (&["global_load_ubyte_d16_hi", "global_load_d16_hi_u8"], |w, old| old & 0xffff | w % 256 << 16),
+            (&["global_load_ubyte_d16", "global_load_d16_u8"], |w, old| old & 0xffff_0000 | (w % 256)),
+            (&["global_load_ubyte_d16_hi", "global_load_d16_hi_u8"], |w, old| old & 0xffff | (w % 256) << 16),
             (&["global_load_sbyte_d16", "global_load_d16_i8"], |w, old| old & 0xffff_0000 | w as u8 as i8 as i16 as u16 as u32),
             (&["global_load_sbyte_d16_hi", "global_load_d16_hi_i8"], |w, old| old & 0xffff | (w as u8 as i8 as i32 as u32) << 16),
         ];
@@ -322,10 +322,10 @@ fn lds() -> Vec<Case> {
         (["ds_read_i8", "ds_load_i8"], |w, _| i32::from(w as u8 as i8) as u32),
         (["ds_read_u16", "ds_load_u16"], |w, _| w % 65536),
         (["ds_read_i16", "ds_load_i16"], |w, _| i32::from(w as u16 as i16) as u32),
-        (["ds_read_u16_d16", "ds_load_u16_d16"], |w, old| old & 0xffff_0000 | w % 65536),
+        (["ds_read_u16_d16", "ds_load_u16_d16"], |w, old| old & 0xffff_0000 | (w % 65536)),
         (["ds_read_u16_d16_hi", "ds_load_u16_d16_hi"], |w, old| old & 0xffff | w << 16),
-        (["ds_read_u8_d16", "ds_load_u8_d16"], |w, old| old & 0xffff_0000 | w % 256),
-        (["ds_read_u8_d16_hi", "ds_load_u8_d16_hi"], |w, old| old & 0xffff | w % 256 << 16),
+        (["ds_read_u8_d16", "ds_load_u8_d16"], |w, old| old & 0xffff_0000 | (w % 256)),
+        (["ds_read_u8_d16_hi", "ds_load_u8_d16_hi"], |w, old| old & 0xffff | (w % 256) << 16),
     ];
     for (names, part) in parts {
         for name in names {

@@ -98,8 +98,8 @@ fn arithmetic() -> Vec<Case> {
         (difference as u32, difference < 0)
     }));
     cases.extend(two(&["s_mul_i32"], Integer, |a, b, c| ((signed(a) * signed(b)) as u32, c)));
-    cases.extend(two(&["s_mul_hi_u32"], Integer, |a, b, c| ((u128::from(a) * u128::from(b) >> 32) as u32, c)));
-    cases.extend(two(&["s_mul_hi_i32"], Integer, |a, b, c| ((signed(a) * signed(b) >> 32) as u32, c)));
+    cases.extend(two(&["s_mul_hi_u32"], Integer, |a, b, c| (((u128::from(a) * u128::from(b)) >> 32) as u32, c)));
+    cases.extend(two(&["s_mul_hi_i32"], Integer, |a, b, c| (((signed(a) * signed(b)) >> 32) as u32, c)));
     for (n, name) in (1..5).zip(["s_lshl1_add_u32", "s_lshl2_add_u32", "s_lshl3_add_u32", "s_lshl4_add_u32"]) {
         let f: Two = match n {
             1 => |a, b, _| ((u64::from(a) * 2 + u64::from(b)) as u32, u64::from(a) * 2 + u64::from(b) > 0xffff_ffff),
@@ -226,8 +226,8 @@ fn unary() -> Vec<Case> {
         one("s_bcnt1_i32_b32", |a| ((0..32).map(|i| a >> i & 1).sum(), Some(a != 0))),
         one("s_bcnt0_i32_b32", |a| ((0..32).map(|i| !a >> i & 1).sum(), Some(a != u32::MAX))),
         one("s_abs_i32", |a| (signed(a).unsigned_abs() as u32, Some(a != 0))),
-        one("s_sext_i32_i8", |a| (if a % 256 >= 128 { a % 256 | 0xffff_ff00 } else { a % 256 }, None)),
-        one("s_sext_i32_i16", |a| (if a % 65536 >= 32768 { a % 65536 | 0xffff_0000 } else { a % 65536 }, None)),
+        one("s_sext_i32_i8", |a| (if a % 256 >= 128 { (a % 256) | 0xffff_ff00 } else { a % 256 }, None)),
+        one("s_sext_i32_i16", |a| (if a % 65536 >= 32768 { (a % 65536) | 0xffff_0000 } else { a % 65536 }, None)),
         Case::new("s_mov_b32 s12, 0x89abcdef", |s| s.set_scalar(12, 0x89ab_cdef)),
         Case::new("s_movk_i32 s12, 0x8001", |s| s.set_scalar(12, 0xffff_8001)),
         Case::new("s_mulk_i32 s12, 0xfffe", |s| s.set_scalar(12, (signed(s.scalar(12)) * -2) as u32)),
@@ -324,7 +324,7 @@ fn comparisons() -> Vec<Case> {
     }
     for (relation, equal) in [("eq", true), ("lg", false)] {
         let same = |s: &mut State| {
-            if s.scalar(12) % 2 == 0 {
+            if s.scalar(12).is_multiple_of(2) {
                 s.set_scalar64(10, s.scalar64(8));
             }
         };
@@ -383,7 +383,7 @@ fn branches() -> Vec<Case> {
     ];
     let prepare = |s: &mut State| {
         let dice = s.scalar(8) ^ s.memory32(0);
-        if dice % 3 == 0 {
+        if dice.is_multiple_of(3) {
             s.vcc = 0;
         }
         if dice % 5 < 2 {

@@ -97,8 +97,8 @@ struct Variant {
     absolute: [bool; 3],
     extend: [bool; 3],
     select: [Select; 3],
-    /// Text and lane that each lane reads, row mask, bank mask, zero where there is none.
-    dpp: Option<(&'static str, fn(usize, usize) -> Option<usize>, u32, u32, bool)>,
+    /// Control, row mask, bank mask, zero where there is no source.
+    dpp: Option<(Control, u32, u32, bool)>,
     scale: &'static str,
     clamp: bool,
     /// SDWA's destination: selection, and what becomes of the rest.
@@ -160,7 +160,7 @@ fn text(op: &Op, v: &Variant) -> String {
     if !v.scale.is_empty() {
         text += &format!(" {}", v.scale);
     }
-    if let Some((control, _, row, bank, zero)) = v.dpp {
+    if let Some(((control, _), row, bank, zero)) = v.dpp {
         text += &format!(" {control} row_mask:{row:#x} bank_mask:{bank:#x}{}", if zero { " bound_ctrl:1" } else { "" });
     }
     if let Some((select, unused)) = v.destination {
@@ -237,7 +237,7 @@ fn evaluate(state: &mut State, op: &Op, v: &Variant) {
         let mut written = true;
         for i in 0..op.sources.len() {
             let mut raw = read(&before, op, v, i, lane);
-            if let Some((_, from, row, bank, zero)) = v.dpp {
+            if let Some(((_, from), row, bank, zero)) = v.dpp {
                 written &= row >> (lane / 16) & 1 == 1 && bank >> (lane / 4 % 4) & 1 == 1;
                 if i == 0 {
                     match from(lane, before.width).filter(|&l| before.active(l)) {
@@ -353,13 +353,13 @@ fn variants(op: &Op, every_control: bool) -> Vec<Variant> {
     }
     let controls: &[Control] = if every_control { CONTROLS } else { &CONTROLS[..3] };
     for (i, &(text, from)) in controls.iter().enumerate() {
-        all.push(Variant { suffix: "_dpp", dpp: Some((text, from, 0xf, 0xf, false)), ..PLAIN });
+        all.push(Variant { suffix: "_dpp", dpp: Some(((text, from), 0xf, 0xf, false)), ..PLAIN });
         if i % 2 == 0 {
-            all.push(Variant { suffix: "_dpp", dpp: Some((text, from, 0xa, 0x6, true)), ..PLAIN });
+            all.push(Variant { suffix: "_dpp", dpp: Some(((text, from), 0xa, 0x6, true)), ..PLAIN });
         }
     }
     if op.sources.iter().all(|s| s.is_float()) {
-        let dpp = Some((CONTROLS[3].0, CONTROLS[3].1, 0xf, 0xf, true));
+        let dpp = Some((CONTROLS[3], 0xf, 0xf, true));
         all.push(Variant { suffix: "_dpp", negate: [true, false, false], absolute: [false, true, false], dpp, ..PLAIN });
     }
     use Select::{All, Byte, Word};

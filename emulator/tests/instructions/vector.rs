@@ -61,7 +61,7 @@ fn integers() -> Vec<Op> {
         op("v_and_or_b32", &[Bits; 3], Bits, |[a, b, c]| !(!a | !b) | c),
         op("v_or3_b32", &[Bits; 3], Bits, |[a, b, c]| !(!a & !b & !c)),
         op("v_xor3_b32", &[Bits; 3], Bits, |[a, b, c]| {
-            (0..32).map(|i| ((a >> i & 1) + (b >> i & 1) + (c >> i & 1)) % 2 << i).sum()
+            (0..32).map(|i| (((a >> i & 1) + (b >> i & 1) + (c >> i & 1)) % 2) << i).sum()
         }),
         op("v_add3_u32", &[Bits; 3], Bits, |[a, b, c]| (u64::from(a) + u64::from(b) + u64::from(c)) as u32),
         op("v_xad_u32", &[Bits; 3], Bits, |[a, b, c]| (u64::from((a | b) - (a & b)) + u64::from(c)) as u32),
@@ -69,9 +69,9 @@ fn integers() -> Vec<Op> {
         op("v_mul_hi_u32", &[Bits; 2], Bits, |[a, b, _]| ((i128::from(a) * i128::from(b)) >> 32) as u32),
         op("v_mul_hi_i32", &[Bits; 2], Bits, |[a, b, _]| ((signed(a) * signed(b)) >> 32) as u32),
         op("v_mul_u32_u24", &[Bits; 2], Bits, |[a, b, _]| (low24(a) * low24(b)) as u32),
-        op("v_mul_hi_u32_u24", &[Bits; 2], Bits, |[a, b, _]| (low24(a) * low24(b) >> 32) as u32),
+        op("v_mul_hi_u32_u24", &[Bits; 2], Bits, |[a, b, _]| ((low24(a) * low24(b)) >> 32) as u32),
         op("v_mul_i32_i24", &[Bits; 2], Bits, |[a, b, _]| (signed24(a) * signed24(b)) as u32),
-        op("v_mul_hi_i32_i24", &[Bits; 2], Bits, |[a, b, _]| (signed24(a) * signed24(b) >> 32) as u32),
+        op("v_mul_hi_i32_i24", &[Bits; 2], Bits, |[a, b, _]| ((signed24(a) * signed24(b)) >> 32) as u32),
         op("v_mad_u32_u24", &[Bits; 3], Bits, |[a, b, c]| (low24(a) * low24(b) + u64::from(c)) as u32),
         op("v_mad_i32_i24", &[Bits; 3], Bits, |[a, b, c]| (signed24(a) * signed24(b) + signed(c)) as u32),
         op("v_min_u32", &[Bits; 2], Bits, |[a, b, _]| if b < a { b } else { a }),
@@ -138,7 +138,7 @@ fn integers() -> Vec<Op> {
         ("v_bfe_i32", &[Bits; 3], &[1, 2], |[a, b, c]| sign_fill(bit_field(signed(a).into(), b % 32, c % 32), c % 32)),
     ];
     all.extend(shifts.map(|(name, sources, counts, f)| small(op(name, sources, Bits, f), counts)));
-    all.push(small(op("v_bfm_b32", &[Bits; 2], Bits, |[a, b, _]| ((1u64 << (a % 32)) - 1 << (b % 32)) as u32), &[0, 1]));
+    all.push(small(op("v_bfm_b32", &[Bits; 2], Bits, |[a, b, _]| (((1u64 << (a % 32)) - 1) << (b % 32)) as u32), &[0, 1]));
     all
 }
 
