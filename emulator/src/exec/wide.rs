@@ -62,6 +62,11 @@ fn float(bits: u64) -> f64 {
     f64::from_bits(bits)
 }
 
+/// The other one for a NaN, +0 above −0.
+fn larger(a: u64, b: u64) -> u64 {
+    if float(a) == float(b) { a & b } else { float(a).max(float(b)).to_bits() }
+}
+
 fn single(bits: u64) -> f32 {
     f32::from_bits(bits as u32)
 }
@@ -81,8 +86,8 @@ fn find(name: &str) -> Option<Function> {
         "v_mul_u64" => Some((vec![U64, U64], true, |a, b, _| a.wrapping_mul(b))),
         "v_add_f64" => f64_2(|a, b, _| (float(a) + float(b)).to_bits()),
         "v_mul_f64" => f64_2(|a, b, _| (float(a) * float(b)).to_bits()),
-        "v_max_f64" => f64_2(|a, b, _| float(a).max(float(b)).to_bits()),
-        "v_min_f64" => f64_2(|a, b, _| float(a).min(float(b)).to_bits()),
+        "v_max_f64" => f64_2(|a, b, _| larger(a, b)),
+        "v_min_f64" => f64_2(|a, b, _| larger(a ^ 1 << 63, b ^ 1 << 63) ^ 1 << 63),
         "v_fma_f64" => Some((vec![F64; 3], true, |a, b, c| float(a).mul_add(float(b), float(c)).to_bits())),
         "v_fmac_f64" => Some((vec![F64; 3], true, |a, b, c| float(a).mul_add(float(b), float(c)).to_bits())),
         "v_div_fixup_f64" => Some((vec![F64; 3], true, |q, d, n| super::divide::fixup(float(q), float(d), float(n)).to_bits())),

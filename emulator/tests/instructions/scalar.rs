@@ -313,6 +313,13 @@ fn comparisons() -> Vec<Case> {
             s.scc = holds(a < b, a == b, a > b);
         };
         cases.push(Case::new(&format!("s_cmp_{relation}_f32 s8, s9"), float).scalars(Kind::Single));
+        // The negated ones hold between unordered numbers, too.
+        let negated = move |s: &mut State| {
+            let (a, b) = (single(s.scalar(8)), single(s.scalar(9)));
+            s.scc = !holds(a < b, a == b, a > b);
+        };
+        let name = if relation == "eq" { "neq".to_owned() } else { format!("n{relation}") };
+        cases.push(Case::new(&format!("s_cmp_{name}_f32 s8, s9"), negated).scalars(Kind::Single));
         cases.push(Case::new(&format!("s_cmpk_{relation}_u32 s8, 0x8000"), move |s| {
             let (a, b) = (s.scalar(8), 0x8000);
             s.scc = holds(a < b, a == b, a > b);

@@ -558,6 +558,16 @@ fn comparisons() -> Vec<Case> {
                     })
                     .kinds(&kinds),
                 );
+                let long = format!("v_cmpx_{name}_e64 {a}, {b}");
+                cases.push(
+                    Case::new(&long, move |s| {
+                        s.exec = mask(s);
+                        if s.generation() == 9 {
+                            s.vcc = s.exec;
+                        }
+                    })
+                    .kinds(&kinds),
+                );
             }
         }
     }

@@ -89,7 +89,87 @@ fn doubles() -> Vec<Case> {
         )
         .kinds(&[Kind::Double; 2]),
     ]);
+    cases.extend(divisions());
     cases
+}
+
+/// Steps of a division of doubles, and whole ones against the host's.
+fn divisions() -> Vec<Case> {
+    // Nothing extreme: nothing to scale, so the sources come back.
+    let plain = |s: &mut State| {
+        for lane in 0..s.width {
+            for r in [10, 12] {
+                let bits = s.get64(r, lane);
+                s.set64(r, lane, bits & 0x800f_ffff_ffff_ffff | (900 + bits % 200) << 52);
+            }
+        }
+    };
+    let whole = |scale: &str, vcc: &str| {
+        format!(
+            "v_div_scale_f64 v[20:21], {scale}, v[12:13], v[12:13], v[10:11]
+            v_div_scale_f64 v[22:23], {vcc}, v[10:11], v[12:13], v[10:11]
+            v_rcp_f64_e32 v[24:25], v[20:21]
+            v_fma_f64 v[26:27], -v[20:21], v[24:25], 1.0
+            v_fma_f64 v[24:25], v[24:25], v[26:27], v[24:25]
+            v_mul_f64 v[26:27], v[22:23], v[24:25]
+            v_fma_f64 v[22:23], -v[20:21], v[26:27], v[22:23]
+            v_div_fmas_f64 v[22:23], v[22:23], v[24:25], v[26:27]
+            v_div_fixup_f64 v[20:21], v[22:23], v[12:13], v[10:11]
+            v_mov_b32_e32 v22, 0
+            v_mov_b32_e32 v23, 0
+            v_mov_b32_e32 v24, 0
+            v_mov_b32_e32 v25, 0
+            v_mov_b32_e32 v26, 0
+            v_mov_b32_e32 v27, 0
+            s_mov_b64 s[8:9], 0
+            s_mov_b64 vcc, 0"
+        )
+    };
+    let quotient = |s: &mut State| {
+        for lane in s.lanes() {
+            s.set64(20, lane, (double(s.get64(10, lane)) / double(s.get64(12, lane))).to_bits());
+            (22..28).for_each(|r| s.set(r, lane, 0));
+        }
+        s.set_scalar64(8, 0);
+        s.vcc = 0;
+    };
+    let fmas = |s: &mut State| {
+        for lane in s.lanes() {
+            let [a, b, c] = [10, 12, 14].map(|r| double(s.get64(r, lane)));
+            // 2 to the 128, up for large addends, down for small ones.
+            let power = if s.get64(14, lane) >> 52 & 2047 > 1023 { 2f64.powi(128) } else { 2f64.powi(-128) };
+            let fused = a.mul_add(b, c);
+            s.set64(20, lane, if s.vcc >> lane & 1 == 1 { fused * power } else { fused }.to_bits());
+        }
+    };
+    let fixup = |s: &mut State, lane: usize| {
+        let [q, d, n] = [10, 12, 14].map(|r| double(s.get64(r, lane)));
+        let (exact, exponent) = (n / d, |v: f64| (v.to_bits() >> 52 & 2047) as i32);
+        let special = !d.is_normal() && !d.is_subnormal() || !n.is_normal() && !n.is_subnormal();
+        let sign = if d.is_sign_negative() == n.is_sign_negative() { 1.0 } else { -1.0 };
+        let value = if special {
+            exact
+        } else if exponent(n) - exponent(d) < -1075 {
+            0.0 * sign
+        } else if q.is_nan() {
+            f64::INFINITY * sign
+        } else {
+            q.abs() * sign
+        };
+        s.set64(20, lane, value.to_bits());
+    };
+    let doubles = [Kind::Double; 8];
+    let accumulate = |s: &mut State, lane: usize| {
+        let [a, b, c] = [10, 12, 20].map(|r| double(s.get64(r, lane)));
+        s.set64(20, lane, a.mul_add(b, c).to_bits());
+    };
+    vec![
+        Case::new("v_div_fmas_f64 v[20:21], v[10:11], v[12:13], v[14:15]", fmas).kinds(&doubles).equal(Equal::Double),
+        Case::new("v_div_fixup_f64 v[20:21], v[10:11], v[12:13], v[14:15]", each(fixup)).kinds(&doubles).equal(Equal::Double),
+        Case::new("v_fmac_f64_e32 v[20:21], v[10:11], v[12:13]", each(accumulate)).kinds(&doubles).equal(Equal::Double),
+        Case::new(&whole("s[8:9]", "vcc"), quotient).kinds(&doubles).equal(Equal::NearDouble).prepare(plain),
+        Case::new(&whole("s8", "vcc_lo"), quotient).kinds(&doubles).equal(Equal::NearDouble).prepare(plain),
+    ]
 }
 
 fn integers() -> Vec<Case> {
