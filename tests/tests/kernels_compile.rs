@@ -138,7 +138,15 @@ fn kernels_compile_for_the_test_bench() {
     let target = Target::parse("sm_90").expect("in the table");
     let ptx = compile(&Toolchain::from_env(), target, Emit::Ptx, &cases(target));
     let ptx = String::from_utf8(ptx).expect("text");
-    assert!(ptx.contains(".entry k000_one_f32"));
+    let kernels: Vec<&str> = ptx.split(".entry ").skip(1).collect();
+    assert!(kernels.iter().any(|k| k.starts_with("k000_one_f32")));
+    // The driver lets launches of such a unit overlap, so each kernel waits before it ends, and asks for the next one only behind that.
+    assert!(ptx.contains("hipc_follows"));
+    for kernel in kernels {
+        let name = kernel.lines().next().unwrap_or_default();
+        let wait = kernel.find("griddepcontrol.wait").unwrap_or_else(|| panic!("{name} doesn't wait for the launch before it"));
+        assert!(kernel.find("griddepcontrol.launch_dependents").is_none_or(|next| next > wait), "{name}");
+    }
 }
 
 #[test]

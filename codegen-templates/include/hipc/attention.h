@@ -188,6 +188,7 @@ HIPC_DEVICE void attend(const State* state, Q queries, K k_cache, K v_cache, f32
   using A = AttentionShape<Gpu, W::value, H::value, K>;
   using T = typename K::Type;
   constexpr int splits = S::value, head_dim = A::head_dim, shared_by = A::shared_by, at_once = A::at_once;
+  follow();
   const Chunk chunk = Chunk::of<1>(state);
   if (chunk.empty<1>()) return;
 
@@ -293,6 +294,7 @@ HIPC_DEVICE void attend(const State* state, Q queries, K k_cache, K v_cache, f32
     }
   }
 
+  let_next_begin();
   // Join slots, then waves.
   running.template join_slots<Gpu::wave, A::lanes>();
   HIPC_SHARED f32 wave_values[A::waves][A::heads][head_dim], wave_max[A::waves][A::heads], wave_sum[A::waves][A::heads];

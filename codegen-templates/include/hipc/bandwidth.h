@@ -16,6 +16,7 @@ constexpr u32 ReadTile = 16 * ReadThreads * ReadLoads;
 
 // Workgroup g reads tiles g, g + groups, …; each lane leaves the exclusive or of all words it has read, so that none is skipped.
 HIPC_DEVICE void read_span(const u32x4* from, const ReadSpan* span, u32* seen) {
+  follow();
   u64 tiles = span->tiles;
   u32 groups = span->groups, lane = thread_id(), all = 0;
   for (u64 tile = group_x(); tile < tiles; tile += groups) {

@@ -35,6 +35,7 @@ struct Advance {
 template <class Gpu, class W, class T, int Vocab, class From, class After>
 HIPC_DEVICE void choose(const State* state, From from, const f32* logits, i32* tokens, i32* ids, u64* outbox,
                         const Sampling* sampling, const f64* draws, After after) {
+  follow();
   const Chunk chunk = Chunk::of<1>(state, state->head_from);
   const i32 generation = state->generation;
   const Sampling how = *sampling;

@@ -19,6 +19,7 @@ struct Embedding {
 
 template <class Gpu, class W, class L, class T, int Vocab, int N, class Out>
 HIPC_DEVICE void embed(const State* state, const i32* tokens, Embedding<T, Vocab, N> embedding, Out out) {
+  follow();
   const Chunk chunk = Chunk::of<1>(state);
   if (chunk.empty<1>()) return;
   const i32 id = tokens[chunk.position(0)];

@@ -74,6 +74,7 @@ HIPC_DEVICE void heads_of(const Chunk& chunk, u32 tile, f32* shared,
 //   heads<Gpu, Tile<4>>(state, HeadPart<32, 128, HeadNorm, Rotate<…>, Store>{x, {gain, eps}, {table}, {out}}, …)
 template <class Gpu, class L, class... Parts>
 HIPC_DEVICE void heads(const State* state, Parts... parts) {
+  follow();
   const Chunk chunk = Chunk::of<1>(state);
   if (chunk.empty<1>()) return;
   constexpr int head_dim = largest(Parts::head_dim...);

@@ -17,6 +17,10 @@
 //   u32  partner<Wave, Mask>(u32 v)     v of a lane in the other half of this lane's group of 2·Mask: each of them once. Converged
 //   void release_device()               orders this thread's earlier writes before its later atomics, for the whole device
 //   void acquire_device()               orders this thread's earlier atomics before its later reads, for the whole device
+//   void follow()                       what earlier launches wrote is read only behind it: for platforms on which a launch can begin
+//                                       before the one before it has ended; nothing elsewhere
+//   void let_next_begin()               from here on the next launch can; only behind follow(), so that never more than two are under
+//                                       way, and whoever begins finds what the launch before the last wrote
 //   u32  atomic_add(u32* p, u32 v)      relaxed, device scope; returns the value before
 //   u32  shared_add(u32* p, u32 v)      the same for a p in LDS, among the workgroup's threads
 //   void post(u64* p, u64 v)            writes an aligned word at once, for a host that looks at it now and then
@@ -135,6 +139,8 @@ HIPC_DEVICE u32 partner(u32 v) {
 // wave that reads needs its own acquire.
 HIPC_DEVICE void release_device() { __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent"); }
 HIPC_DEVICE void acquire_device() { __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "agent"); }
+HIPC_DEVICE void follow() {}
+HIPC_DEVICE void let_next_begin() {}
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) {
   return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
 }
@@ -181,6 +187,10 @@ HIPC_DEVICE u32 partner(u32 v) {
 }
 HIPC_DEVICE void release_device() { __nvvm_membar_gl(); }
 HIPC_DEVICE void acquire_device() { __nvvm_membar_gl(); }
+HIPC_DEVICE void follow() { asm volatile("griddepcontrol.wait;" : : : "memory"); }
+HIPC_DEVICE void let_next_begin() { asm volatile("griddepcontrol.launch_dependents;" : : : "memory"); }
+// Says that every kernel of this unit that reads what earlier ones wrote calls follow() before.
+extern "C" __device__ __attribute__((used)) const u32 hipc_follows = 1;
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) { return __nvvm_atom_add_gen_i(reinterpret_cast<i32*>(p), v); }
 HIPC_DEVICE u32 shared_add(u32* p, u32 v) { return __nvvm_atom_add_gen_i(reinterpret_cast<i32*>(p), v); }
 HIPC_DEVICE void post(u64* p, u64 v) { asm volatile("st.relaxed.sys.u64 [%0], %1;" : : "l"(p), "l"(v) : "memory"); }
@@ -211,6 +221,8 @@ HIPC_DEVICE u32 partner(u32 v) {
 }
 HIPC_DEVICE void release_device() { __atomic_thread_fence(__ATOMIC_RELEASE); }
 HIPC_DEVICE void acquire_device() { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
+HIPC_DEVICE void let_next_begin() {}
+HIPC_DEVICE void follow() {}
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 HIPC_DEVICE u32 shared_add(u32* p, u32 v) { return atomic_add(p, v); }
 HIPC_DEVICE void post(u64* p, u64 v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }

@@ -97,6 +97,7 @@ struct Unit<Q6_K> {
 //   repack<Gpu, Waves<8>, Q4_K, K>(state, staging, w)
 template <class Gpu, class W, class T, int K>
 HIPC_DEVICE void repack(const State* state, const T* staging, Split<T>* w) {
+  follow();
   if (group_x() >= u32(state->n)) return;
   constexpr u32 bytes = row_bytes<Split<T>, K>;
   const u8* from = reinterpret_cast<const u8*>(staging) + u64(group_x()) * row_bytes<T, K>;

@@ -111,6 +111,7 @@ struct Normed : Copy {
 //   row<Gpu, Waves<8>, Tile<1024>, N>(state, Sum{x, y}, NoResidual{}, Finish{…})
 template <class Gpu, class W, class L, int N, class Expr, class Added, class Out>
 HIPC_DEVICE void row(const State* state, Expr expr, Added residual, Out out) {
+  follow();
   const Chunk chunk = Chunk::of<1>(state);
   if (chunk.empty<1>()) return;
   constexpr int threads = W::value * Gpu::wave;

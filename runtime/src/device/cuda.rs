@@ -4,12 +4,12 @@
 mod api;
 
 use super::DeviceError;
-use super::gpu::api::{Api, HOST_MAPPED, Handle, Vendor};
+use super::gpu::api::{Api, HOST_MAPPED, Handle, SUCCESS, Vendor};
 use super::gpu::runtime::{GpuRuntime, VendorApi};
-use super::gpu::{GpuDevice, GpuDriver, Platform};
+use super::gpu::{GpuDevice, GpuDriver, Platform, RawLaunch};
 use api::{
-    CAPABILITY_MAJOR, CAPABILITY_MINOR, CudaApi, ERROR_LOG, ERROR_LOG_BYTES, MULTIPROCESSORS, NO_JIT_COMPILER, UNSUPPORTED_PTX,
-    VENDOR, WARP_SIZE,
+    CAPABILITY_MAJOR, CAPABILITY_MINOR, CudaApi, ERROR_LOG, ERROR_LOG_BYTES, LaunchAttribute, LaunchConfig, MULTIPROCESSORS,
+    NO_JIT_COMPILER, UNSUPPORTED_PTX, VENDOR, WARP_SIZE,
 };
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::path::Path;
@@ -66,6 +66,9 @@ impl VendorApi for CudaApi {
     }
 }
 
+/// In modules whose kernels wait by themselves for what earlier launches wrote (`follow` of `hipc/platform.h`).
+const FOLLOWS: &CStr = c"hipc_follows";
+
 /// CUDA's own way: a retained context.
 pub struct Cuda {
     api: Rc<CudaApi>,
@@ -118,6 +121,24 @@ impl Platform for Cuda {
             said => DeviceError::Internal(format!("{error}:\n{said}\n")),
         })?;
         Ok(handle)
+    }
+    fn overlaps(&self, module: Handle) -> bool {
+        let (mut at, mut bytes) = (null_mut(), 0);
+        // SAFETY: valid places for both, a loaded module, a C string.
+        unsafe { (self.api.module_global.f)(&mut at, &mut bytes, module, FOLLOWS.as_ptr()) == SUCCESS }
+    }
+    fn launch_overlapping(&self, launch: &RawLaunch) -> Option<(&'static str, c_int)> {
+        let config = LaunchConfig {
+            grid: launch.grid,
+            block: [launch.threads, 1, 1],
+            shared_bytes: 0,
+            stream: launch.stream,
+            attributes: &LaunchAttribute::OVERLAPS,
+            attribute_count: 1,
+        };
+        let call = self.api.launch_with;
+        // SAFETY: a resolved function and its arguments, which are copied before the call returns.
+        Some((call.name, unsafe { (call.f)(&config, launch.function, null_mut(), launch.extra) }))
     }
 }
 

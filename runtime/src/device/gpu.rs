@@ -51,6 +51,33 @@ pub trait Platform {
     fn select(&self, device: &GpuDevice) -> Result<(), DeviceError>;
     /// Loads a module onto it.
     fn load(&self, device: &GpuDevice, module: &[u8]) -> Result<Handle, DeviceError>;
+
+    /// Whether a module's kernels may begin before the launch before them has ended.
+    fn overlaps(&self, _module: Handle) -> bool {
+        false
+    }
+    /// Launches such a kernel so; the call and its code. `None` where there is no such thing.
+    fn launch_overlapping(&self, _launch: &RawLaunch) -> Option<(&'static str, c_int)> {
+        None
+    }
+}
+
+/// A launch as the libraries take it.
+pub struct RawLaunch {
+    pub(super) function: Handle,
+    pub(super) grid: [u32; 3],
+    /// Threads of a workgroup.
+    pub(super) threads: u32,
+    pub(super) stream: Handle,
+    /// The kernel's arguments: tagged pairs.
+    pub(super) extra: *mut *mut c_void,
+}
+
+/// A loaded kernel.
+#[derive(Clone, Copy)]
+struct Function {
+    handle: Handle,
+    overlaps: bool,
 }
 
 /// One GPU, one stream.
@@ -61,7 +88,7 @@ pub struct GpuDriver<P: Platform> {
     stream: Handle,
     staging: Staging,
     modules: Vec<Handle>,
-    functions: Vec<Handle>,
+    functions: Vec<Function>,
     blocks: Vec<Device>,
     allocated: u64,
     mapped: Vec<stream::Mapped>,
@@ -103,6 +130,30 @@ impl<P: Platform> GpuDriver<P> {
 
     fn api(&self) -> &Api {
         self.platform.api()
+    }
+
+    /// Enqueues a launch; one of a graph may begin before the one before it has ended, if its kernel was made for that.
+    fn submit(&self, launch: KernelLaunch<'_>, overlap: bool) -> Result<(), DeviceError> {
+        let KernelLaunch { kernel, grid, threads, kernargs } = launch;
+        let Some(&function) = usize::try_from(kernel).ok().and_then(|k| self.functions.get(k)) else {
+            return Err(DeviceError::Internal(format!("kernel {kernel} isn't loaded")));
+        };
+        let mut size = kernargs.len();
+        let tag = without_provenance_mut::<c_void>;
+        let mut extra =
+            [tag(PARAM_POINTER), kernargs.as_ptr().cast_mut().cast(), tag(PARAM_SIZE), (&raw mut size).cast(), tag(P::PARAM_END)];
+        let extra = extra.as_mut_ptr();
+        if overlap && function.overlaps {
+            let raw = RawLaunch { function: function.handle, grid, threads, stream: self.stream, extra };
+            if let Some((name, code)) = self.platform.launch_overlapping(&raw) {
+                return self.check(name, code);
+            }
+        }
+        let [x, y, z] = grid;
+        let call = self.api().launch;
+        // SAFETY: a resolved function; the kernel arguments are copied before the call returns.
+        let code = unsafe { (call.f)(function.handle, x, y, z, threads, 1, 1, 0, self.stream, null_mut(), extra) };
+        self.check(call.name, code)
     }
 
     fn check(&self, call: &str, code: c_int) -> Result<(), DeviceError> {
@@ -184,6 +235,7 @@ impl<P: Platform> Driver for GpuDriver<P> {
     fn load(&mut self, module: &[u8], kernels: &[&str]) -> Result<Vec<u64>, DeviceError> {
         let handle = self.platform.load(&self.device, module)?;
         self.modules.push(handle);
+        let overlaps = self.platform.overlaps(handle);
         let call = self.api().module_function;
         let first = self.functions.len() as u64;
         for name in kernels {
@@ -192,24 +244,12 @@ impl<P: Platform> Driver for GpuDriver<P> {
             // SAFETY: a loaded module and a C string.
             let code = unsafe { (call.f)(&mut function, handle, symbol.as_ptr()) };
             self.check(&format!("{}({name})", call.name), code)?;
-            self.functions.push(function);
+            self.functions.push(Function { handle: function, overlaps });
         }
         Ok((first..self.functions.len() as u64).collect())
     }
     fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError> {
-        let KernelLaunch { kernel, grid, threads, kernargs } = launch;
-        let Some(&function) = usize::try_from(kernel).ok().and_then(|k| self.functions.get(k)) else {
-            return Err(DeviceError::Internal(format!("kernel {kernel} isn't loaded")));
-        };
-        let mut size = kernargs.len();
-        let tag = without_provenance_mut::<c_void>;
-        let mut extra =
-            [tag(PARAM_POINTER), kernargs.as_ptr().cast_mut().cast(), tag(PARAM_SIZE), (&raw mut size).cast(), tag(P::PARAM_END)];
-        let [x, y, z] = grid;
-        let call = self.api().launch;
-        // SAFETY: a resolved function; the kernel arguments are copied before the call returns.
-        let code = unsafe { (call.f)(function, x, y, z, threads, 1, 1, 0, self.stream, null_mut(), extra.as_mut_ptr()) };
-        self.check(call.name, code)
+        self.submit(launch, false)
     }
     fn capture(&mut self, launches: &[KernelLaunch<'_>]) -> Result<Option<Graph>, DeviceError> {
         self.graph_of(launches)

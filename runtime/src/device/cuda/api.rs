@@ -1,7 +1,7 @@
 //! What only CUDA's driver API has. Signatures and numbers are those of `cuda.h` (12).
 
 use crate::device::DeviceError;
-use crate::device::gpu::api::{Api, Call, Family, Handle, Vendor};
+use crate::device::gpu::api::{Api, Call, Device, Family, Handle, Vendor};
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::path::Path;
 
@@ -31,6 +31,34 @@ pub(super) const VENDOR: Vendor = Vendor {
     update: "update NVIDIA's driver (525 or later)",
 };
 
+/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`.
+const BEGINS_BEFORE_THE_END: c_int = 6;
+
+/// `CUlaunchConfig`: grid, workgroup, dynamic LDS in bytes, stream, attributes.
+#[repr(C)]
+pub struct LaunchConfig {
+    pub(super) grid: [c_uint; 3],
+    pub(super) block: [c_uint; 3],
+    pub(super) shared_bytes: c_uint,
+    pub(super) stream: Handle,
+    pub(super) attributes: *const LaunchAttribute,
+    pub(super) attribute_count: c_uint,
+}
+
+/// `CUlaunchAttribute`: which, and 64 bytes of value, of which ours is an int at the beginning.
+#[repr(C, align(8))]
+pub struct LaunchAttribute {
+    id: c_int,
+    padding: c_int,
+    value: [c_int; 16],
+}
+
+impl LaunchAttribute {
+    /// A launch that may begin while the one before it runs.
+    pub(super) const OVERLAPS: Self =
+        Self { id: BEGINS_BEFORE_THE_END, padding: 0, value: [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] };
+}
+
 /// NVIDIA's library.
 pub struct CudaApi {
     pub(super) shared: Api,
@@ -40,6 +68,8 @@ pub struct CudaApi {
     pub(super) context_release: Call<unsafe extern "C" fn(c_int) -> c_int>,
     pub(super) context_set: Call<unsafe extern "C" fn(Handle) -> c_int>,
     pub(super) module_load: Call<unsafe extern "C" fn(*mut Handle, *const c_void, c_uint, *mut c_int, *mut *mut c_void) -> c_int>,
+    pub(super) module_global: Call<unsafe extern "C" fn(*mut Device, *mut usize, Handle, *const c_char) -> c_int>,
+    pub(super) launch_with: Call<unsafe extern "C" fn(*const LaunchConfig, Handle, *mut *mut c_void, *mut *mut c_void) -> c_int>,
 }
 
 impl CudaApi {
@@ -55,6 +85,8 @@ impl CudaApi {
                 context_release: shared.own(&VENDOR, "cuDevicePrimaryCtxRelease_v2")?,
                 context_set: shared.own(&VENDOR, "cuCtxSetCurrent")?,
                 module_load: shared.own(&VENDOR, "cuModuleLoadDataEx")?,
+                module_global: shared.own(&VENDOR, "cuModuleGetGlobal_v2")?,
+                launch_with: shared.own(&VENDOR, "cuLaunchKernelEx")?,
                 shared,
             })
         }

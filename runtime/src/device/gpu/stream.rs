@@ -149,7 +149,8 @@ impl<P: Platform> GpuDriver<P> {
             return Ok(None);
         }
         self.check(begin.name, code)?;
-        let launched = launches.iter().try_for_each(|launch| self.launch(*launch));
+        // The first follows whatever was enqueued before the graph: copies, weights that are brought into their layout.
+        let launched = launches.iter().enumerate().try_for_each(|(i, launch)| self.submit(*launch, i > 0));
         // Ended in any case: a stream that captures can do nothing else.
         let mut graph = null_mut();
         // SAFETY: a valid place for a handle; it stays null where there is no graph.
