@@ -2,12 +2,13 @@
 
 use crate::file_weights::FileWeights;
 use crate::gguf_writer::{Mix, Shape, model};
-use crate::kernel_cases::{CTX, states};
+use crate::kernel_cases::{positions, states};
 use crate::launch_bench::{Case, Loaded};
 use hipc::emit::emit_unit;
 use hipc::pipeline::{Options, plan};
 use hipc::target::Target;
 use hipc::toolchain::{Backend, CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
+use hipc_emulator::{Dispatch, Memory, Module};
 use hipc_ir::PrimaryMap;
 use hipc_ir::fused::ProgramKind;
 use hipc_ir::graph::Graph;
@@ -18,6 +19,7 @@ use hipfire_run::device::emu::Emulator;
 use hipfire_run::device::{DeviceError, Driver, DriverBackend, Placement, WeightSource};
 use hipfire_run::synthetic::Synthetic;
 use hipfire_run::verify::chain::{Steps, chain};
+use hipfire_run::verify::inputs::{Request, SAMPLED};
 use hipfire_run::verify::{self, ChainRow, Row};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -63,7 +65,15 @@ pub enum Outcome {
     Fault(String),
 }
 
-/// A kernel with operands at random, tried at the edges of what it can be asked for.
+impl Outcome {
+    /// Whether nothing is wrong.
+    pub fn is_right(&self) -> bool {
+        matches!(self, Self::Right(_))
+    }
+}
+
+/// A kernel with operands at random, tried at the edges of what it can be asked for. Each operand is an allocation of its own, across a
+/// multiple of 4 GiB: beside it is nothing, and addresses need their carries.
 pub struct Trial {
     case: Case,
     states: Vec<StepState>,
@@ -72,12 +82,17 @@ pub struct Trial {
 impl Trial {
     /// Operands by this seed, in a program of up to `tokens` tokens.
     pub fn new(spec: &KernelSpec, tokens: u32, seed: u64) -> Self {
-        Self { case: Case::random(spec, tokens, CTX, seed), states: states(&spec.op, tokens) }
+        Self::of(spec, tokens, seed, 1.0)
     }
 
-    /// The same with other operands.
-    pub fn again(&self, seed: u64) -> Self {
-        Self::new(&self.case.spec, self.case.tokens, seed)
+    fn of(spec: &KernelSpec, tokens: u32, seed: u64, magnitude: f32) -> Self {
+        let request = Request { spec, tokens, ctx: positions(&spec.op), magnitude, sampling: SAMPLED, seed };
+        Self { case: Case::of(&request), states: states(&spec.op, tokens) }
+    }
+
+    /// The same with other operands; `magnitude` is that of activations.
+    pub fn again(&self, seed: u64, magnitude: f32) -> Self {
+        Self::of(&self.case.spec, self.case.tokens, seed, magnitude)
     }
 
     /// Launches in all.
@@ -106,8 +121,30 @@ impl Trial {
         self.run_on(Emulator::new(emulated(target)).sanitizing(), module, known)
     }
 
+    /// Whether the instruction at this address does the same in both code objects each time that it is executed.
+    ///
+    /// # Panics
+    /// If the first code object's kernel can't be run.
+    pub fn same_effect(&self, modules: [&[u8]; 2], address: u64) -> bool {
+        let [module, other] = modules.map(|m| Module::load(m).unwrap_or_else(|e| panic!("{e}")));
+        let spec = &self.case.spec;
+        self.states.iter().all(|&state| {
+            let memory = Memory::new().straddling();
+            let placed = self.case.with_state(state).into_iter().map(|bytes| {
+                let address = memory.allocate(bytes.len() as u64);
+                memory.write(address, &bytes).unwrap_or_else(|e| panic!("{e}"));
+                address
+            });
+            let kernarg: Vec<u8> = placed.flat_map(u64::to_le_bytes).collect();
+            let (kernel, grid, workgroup) = (spec.name.as_str(), spec.grid(self.case.tokens), [spec.threads(), 1, 1]);
+            let dispatch = Dispatch { kernel, grid, workgroup, dynamic_lds: 0, kernarg: &kernarg };
+            let options = hipc_emulator::Options { budget: BUDGET, ..hipc_emulator::Options::default() };
+            module.same_effect(&other, address, &dispatch, &memory, &options).unwrap_or_else(|e| panic!("{}: {e}", spec.name))
+        })
+    }
+
     fn run_on(&self, device: Emulator, module: &[u8], known: Option<&[Vec<Vec<u8>>]>) -> Outcome {
-        let mut device = device.with_budget(BUDGET);
+        let mut device = device.with_budget(BUDGET).straddling();
         let kernel = match device.load(module, &[&self.case.spec.name]) {
             Ok(kernels) => kernels[0],
             Err(error) => return Outcome::Fault(error.to_string()),
