@@ -247,6 +247,9 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
             cases.push((format!("row_{what}{all}"), FusedOp::Row(op), Geometry { parts_in, ..geometry(wave, 2, tile) }));
         }
     }
+    // A place of LDS for each of many waves.
+    let norm = Row { n: 512, expr: RowExpr::Norm { eps: Real(1e-5), group: 512 }, residual: false, finish: Finish::RAW };
+    cases.push(("row_norm_waves".into(), FusedOp::Row(norm), geometry(wave, 8, 512)));
     let part = |heads, head_dim, norm: Option<f64>, rope, out| HeadPart { heads, head_dim, norm: norm.map(Real), rope, out };
     let neox = rope(RopeStyle::Neox, 64, 64);
     let parts = vec![
@@ -263,6 +266,9 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
         cases.push(("choose_advance".into(), choose(true, true), Geometry { parts_in: 41, ..geometry(wave, 8, 8) }));
     }
     cases.push(("choose_logits".into(), choose(false, false), geometry(wave, 4, 1)));
+    // So many that LDS can't hold all that are equal.
+    let many = FusedOp::Choose(Choose { n: 4999, partials: true, advance: false });
+    cases.push(("choose_many".into(), many, Geometry { parts_in: 1250, ..geometry(wave, 4, 4) }));
 }
 
 /// Positions of the caches and tables of a case.

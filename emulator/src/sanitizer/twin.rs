@@ -1,7 +1,7 @@
 //! Whether an instruction in the place of another does anything else: for tools that change kernels and ask what the change is worth.
 
-use super::effects::{Effects, Work};
 use super::Observer;
+use super::effects::{Effects, Work};
 use crate::exec::Step;
 use crate::instruction::Instruction;
 use crate::module::{Kernel, Steps};

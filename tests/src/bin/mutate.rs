@@ -32,7 +32,11 @@ fn main() {
     }
     let compiler = Toolchain::from_env().compiler(Backend::Clang).map_or_else(|e| e.to_string(), |c| c.to_string());
     let decoder = hipc_emulator::disassembler_version().unwrap_or("none");
-    println!("\n{compiler}; instructions decoded by {decoder}; templates `{}`; {} s.", templates_hash(), start.elapsed().as_secs());
+    println!(
+        "\n{compiler}; instructions decoded by {decoder}; templates `{}`; {} s.",
+        templates_hash(),
+        start.elapsed().as_secs()
+    );
 }
 
 fn code(target: &str, count: usize, seed: u64) {

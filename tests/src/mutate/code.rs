@@ -19,7 +19,7 @@ const EXCLUDED: [&str; 8] = [
     "s_clause",
     "s_nop",
     "s_waitcnt_depctr",
-    "s_set_inst_prefetch_distance", 
+    "s_set_inst_prefetch_distance",
     "s_inst_prefetch",
     "s_prefetch",
     "s_code_end",

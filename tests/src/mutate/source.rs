@@ -113,23 +113,40 @@ fn places() -> Vec<Vec<Change>> {
     all
 }
 
-/// Changes in an order that takes the kinds in turn, by this seed.
+/// Changes in an order that takes the kinds in turn, and the headers within a kind; which place of a header is by this seed.
 pub fn changes(seed: u64) -> Vec<Change> {
     let mut random = Random::fork(seed, 0x5eed);
-    let mut kinds = places();
+    // By kind: by header, those of one in any order.
+    let mut kinds: Vec<Vec<Vec<Change>>> = places().into_iter().map(|of_kind| by_header(of_kind, &mut random)).collect();
     let mut all = Vec::new();
     while kinds.iter().any(|k| !k.is_empty()) {
         for kind in kinds.iter_mut().filter(|k| !k.is_empty()) {
-            all.push(kind.swap_remove(random.below(kind.len() as u32) as usize));
+            let mut header = kind.remove(0);
+            all.push(header.swap_remove(random.below(header.len() as u32) as usize));
+            if !header.is_empty() {
+                kind.push(header);
+            }
         }
     }
     all
 }
 
+/// Changes of each header, the headers in any order.
+fn by_header(changes: Vec<Change>, random: &mut Random) -> Vec<Vec<Change>> {
+    let mut headers: BTreeMap<&str, Vec<Change>> = BTreeMap::new();
+    changes.into_iter().for_each(|change| headers.entry(change.header).or_default().push(change));
+    let mut headers: Vec<_> = headers.into_values().collect();
+    let mut shuffled = Vec::with_capacity(headers.len());
+    while !headers.is_empty() {
+        shuffled.push(headers.swap_remove(random.below(headers.len() as u32) as usize));
+    }
+    shuffled
+}
+
 /// Kernels that use every header in every way, few enough to be compiled often: with their program's tokens.
 pub fn kernels(wave: u32) -> Vec<(KernelSpec, u32)> {
     let wanted = |name: &str| {
-        let skeletons = ["row_", "heads", "choose", "mixed_k", "gated_q", "repack_768", "repack_1536"];
+        let skeletons = ["row_", "heads", "choose", "mixed_k", "gated_q", "repack_768", "repack_1536", "_long_"];
         let attention = ["_4_2_32_f16", "_5_1_96_f32", "_7_1_128_f16", "_16_1_256_f16", "_2_2_80_f32"];
         let types = ["_q4_k", "_q6_k_split", "_bf16", "_q8_0_split"];
         skeletons.iter().any(|s| name.contains(s))
@@ -250,7 +267,8 @@ impl Bench {
             }
             changed.push((unit, module));
         }
-        let sanitized = |trial: &Trial, module: &[u8], right: &[Vec<Vec<u8>>]| trial.run_sanitized(self.target.name, module, Some(right));
+        let sanitized =
+            |trial: &Trial, module: &[u8], right: &[Vec<Vec<u8>>]| trial.run_sanitized(self.target.name, module, Some(right));
         match changed.iter().find_map(|(unit, module)| unit.judge(module, sanitized)) {
             Some(what) => Found::Yes(what),
             None if changed.is_empty() => Found::SameCode,
