@@ -60,8 +60,10 @@ pub enum Verdict {
     Wrong,
     /// Found: the emulator stopped at an access, a jump, a register or an endless loop that must not be.
     Stopped,
-    /// Found: no instruction of the target, or none that its compiler makes of these kernels.
+    /// Found: no instruction of the target.
     Illegal,
+    /// Found: an instruction that no kernel has so far, which the emulator refuses.
+    Foreign,
     /// Found by the sanitizer alone.
     Sanitizer,
     /// Survived: every result has the same bits, on further inputs, too, and the sanitizer finds nothing.
@@ -73,7 +75,7 @@ pub enum Verdict {
 impl Verdict {
     /// Whether the checks found it.
     pub fn found(self) -> bool {
-        matches!(self, Self::Wrong | Self::Stopped | Self::Illegal | Self::Sanitizer)
+        matches!(self, Self::Wrong | Self::Stopped | Self::Illegal | Self::Foreign | Self::Sanitizer)
     }
 }
 
@@ -83,6 +85,7 @@ impl fmt::Display for Verdict {
             Self::Wrong => "found: wrong results",
             Self::Stopped => "found: stopped by the emulator",
             Self::Illegal => "found: not an instruction",
+            Self::Foreign => "found: an instruction that the emulator doesn't know",
             Self::Sanitizer => "found: by the sanitizer alone",
             Self::Equivalent => "survived: equivalent (the same bits in every result, nothing for the sanitizer)",
             Self::WithinBounds => "survived: other bits, within the bounds",
@@ -195,7 +198,7 @@ impl<'a> Code<'a> {
                 idle.push(Idle::SameText);
                 continue;
             }
-            let (verdict, what) = self.judge(&module);
+            let (verdict, what) = self.judge(&module, &text);
             if let Some(why) = (verdict == Verdict::Equivalent).then(|| self.idle(instruction, &module)).flatten() {
                 idle.push(why);
                 continue;
@@ -223,13 +226,13 @@ impl<'a> Code<'a> {
         [&self.first].into_iter().chain(self.further.get_or_init(|| FURTHER.map(known).into()))
     }
 
-    fn judge(&self, module: &[u8]) -> (Verdict, String) {
+    fn judge(&self, module: &[u8], text: &str) -> (Verdict, String) {
         let mut same = true;
         // What most inputs show is found without the sanitizer, which takes its time.
         match self.first.trial.run(self.target, module, Some(&self.first.right)) {
             Outcome::Right(bits) => same &= bits == self.first.right,
             Outcome::Wrong(what) => return (Verdict::Wrong, what),
-            Outcome::Fault(what) => return (stopped(&what), what),
+            Outcome::Fault(what) => return (stopped(&what, text), what),
         }
         if let Outcome::Fault(what) = self.first.trial.run_sanitized(self.target, module, Some(&self.first.right)) {
             return (Verdict::Sanitizer, what);
@@ -238,15 +241,23 @@ impl<'a> Code<'a> {
             match known.trial.run(self.target, module, Some(&known.right)) {
                 Outcome::Right(bits) => same &= bits == known.right,
                 Outcome::Wrong(what) => return (Verdict::Wrong, what),
-                Outcome::Fault(what) => return (stopped(&what), what),
+                Outcome::Fault(what) => return (stopped(&what, text), what),
             }
         }
         (if same { Verdict::Equivalent } else { Verdict::WithinBounds }, String::new())
     }
 }
 
-/// By what the emulator says of the fault.
-fn stopped(what: &str) -> Verdict {
-    let illegal = what.contains("illegal instruction") || what.contains("not emulated");
-    if illegal { Verdict::Illegal } else { Verdict::Stopped }
+/// What the disassembler says of operands that the hardware doesn't take.
+const INVALID: [&str; 3] = ["Invalid", "Warning:", "not supported"];
+
+/// By what the emulator says of the fault, and by the instruction's text.
+fn stopped(what: &str, text: &str) -> Verdict {
+    if what.contains("illegal instruction") || INVALID.iter().any(|mark| text.contains(mark)) {
+        Verdict::Illegal
+    } else if what.contains("not emulated") && !what.contains("beyond the kernel's") {
+        Verdict::Foreign
+    } else {
+        Verdict::Stopped
+    }
 }
