@@ -23,6 +23,7 @@
 //                                       way, and whoever begins finds what the launch before the last wrote
 //   u32  atomic_add(u32* p, u32 v)      relaxed, device scope; returns the value before
 //   u32  shared_add(u32* p, u32 v)      the same for a p in LDS, among the workgroup's threads
+//   void shared_or(u32* p, u32 v)       sets bits of a p in LDS, the same way
 //   void post(u64* p, u64 v)            writes an aligned word at once, for a host that looks at it now and then
 //   u32  opaque(u32 v)                  v, of which the compiler knows nothing
 //   f64  times(f64 a, f64 b)            a·b, rounded: never fused with an addition
@@ -147,6 +148,7 @@ HIPC_DEVICE u32 atomic_add(u32* p, u32 v) {
 HIPC_DEVICE u32 shared_add(u32* p, u32 v) {
   return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP);
 }
+HIPC_DEVICE void shared_or(u32* p, u32 v) { __hip_atomic_fetch_or(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
 HIPC_DEVICE void post(u64* p, u64 v) { __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM); }
 HIPC_DEVICE f64 times(f64 a, f64 b) {
   f64 product = a * b;
@@ -193,6 +195,7 @@ HIPC_DEVICE void let_next_begin() { asm volatile("griddepcontrol.launch_dependen
 extern "C" __device__ __attribute__((used)) const u32 hipc_follows = 1;
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) { return __nvvm_atom_add_gen_i(reinterpret_cast<i32*>(p), v); }
 HIPC_DEVICE u32 shared_add(u32* p, u32 v) { return __nvvm_atom_add_gen_i(reinterpret_cast<i32*>(p), v); }
+HIPC_DEVICE void shared_or(u32* p, u32 v) { __nvvm_atom_or_gen_i(reinterpret_cast<i32*>(p), v); }
 HIPC_DEVICE void post(u64* p, u64 v) { asm volatile("st.relaxed.sys.u64 [%0], %1;" : : "l"(p), "l"(v) : "memory"); }
 HIPC_DEVICE f64 times(f64 a, f64 b) {
   f64 product;
@@ -225,6 +228,7 @@ HIPC_DEVICE void let_next_begin() {}
 HIPC_DEVICE void follow() {}
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 HIPC_DEVICE u32 shared_add(u32* p, u32 v) { return atomic_add(p, v); }
+HIPC_DEVICE void shared_or(u32* p, u32 v) { __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }
 HIPC_DEVICE void post(u64* p, u64 v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 HIPC_DEVICE f64 times(f64 a, f64 b) {
   f64 product = a * b;
