@@ -197,7 +197,7 @@ impl<P: Platform> Driver for GpuDriver<P> {
         Ok((first..self.functions.len() as u64).collect())
     }
     fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError> {
-        let KernelLaunch { kernel, grid, threads, kernargs } = launch;
+        let KernelLaunch { kernel, grid, threads, kernargs, .. } = launch;
         let Some(&function) = usize::try_from(kernel).ok().and_then(|k| self.functions.get(k)) else {
             return Err(DeviceError::Internal(format!("kernel {kernel} isn't loaded")));
         };
