@@ -175,15 +175,18 @@ impl Report {
         self.failure().is_none() && self.stopped.is_none() && self.chain.iter().all(ChainRow::passes)
     }
 
-    /// What was shown, a sentence each.
+    /// What was shown, a sentence each; nothing as long as something is wrong.
     pub fn shown(&self) -> Vec<String> {
+        if !self.passes() {
+            return vec!["Nothing about the whole: something is wrong. Launches and steps that pass do so by themselves.".into()];
+        }
         let mut all = SHOWN.map(str::to_owned).to_vec();
         let watched = self.watched();
         if watched > 0 {
             let cases: usize = self.rows.iter().map(|r| r.cases).sum();
             let steps = if self.chain.is_empty() { "" } else { " and the first run of whole steps" };
             all.push(format!(
-                "The sanitizer watched {watched} of {cases} cases, the first ones of each launch,{steps}: {WATCHED}"
+                "The sanitizer watched {watched} of {cases} cases, the first ones of each launch{steps}: {WATCHED}"
             ));
         }
         all
