@@ -269,7 +269,7 @@ impl Built {
         let mut rows = Vec::new();
         for kind in [ProgramKind::Decode, ProgramKind::Prompt] {
             let graph = Some((self.graph.clone(), self.weights.clone()));
-            let asked = Steps { kind, seed: 1, limit: Duration::ZERO, watched: true, graph };
+            let asked = Steps { kind, seed: 1, limit: Duration::from_secs(60), watched: true, graph };
             rows.extend(chain(device, &mut cpu, &asked, &mut |_| ())?);
         }
         Ok(rows)

@@ -308,8 +308,6 @@ pub enum Mix {
     Q4KM,
     /// One type for all matrices.
     All(u32),
-    /// One type for all matrices of a layer, each layer the next of [`TYPES`]; the head as in Q4_K_M.
-    ByLayer,
 }
 
 /// Weight types that kernels read, with their names.
@@ -324,12 +322,10 @@ pub const TYPES: [(&str, u32); 7] = [
 ];
 
 impl Mix {
-    /// Q4_K_M is llama.cpp's rule (`llama_tensor_get_type`) for a dense model.
+    /// llama.cpp's rule (`llama_tensor_get_type`) for a dense model.
     fn of(self, name: &str, layer: u32, layers: u32, tied: bool) -> u32 {
-        match self {
-            Self::All(ty) => return ty,
-            Self::ByLayer if name.starts_with("blk.") => return TYPES[layer as usize % TYPES.len()].1,
-            Self::ByLayer | Self::Q4KM => {}
+        if let Mix::All(ty) = self {
+            return ty;
         }
         let more = layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
         let head = name == "output.weight" || (tied && name == "token_embd.weight");
