@@ -7,28 +7,27 @@ die() { printf 'error: %s\n' "$1" >&2; shift; for line in "$@"; do printf '  %s\
 
 need_rust() {
     if ! command -v cargo >/dev/null 2>&1; then
-        [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
+        [ -f "${HOME:-}/.cargo/env" ] && . "$HOME/.cargo/env"
     fi
     command -v cargo >/dev/null 2>&1 || die "Rust isn't installed." \
         "hipc needs Rust 1.95 or newer; distributions usually carry an older one." \
         "Install it with rustup (see the Rust project's site, 'Install'), then run this again."
     local have
-    have=$(rustc --version | cut -d' ' -f2)
+    have=$(rustc --version | cut -d' ' -f2) || die "Rust is here, but rustc doesn't run." "Install a toolchain with: rustup default stable"
     if [ "$(printf '1.95.0\n%s\n' "${have%%-*}" | sort -V | head -n1)" != 1.95.0 ]; then
         die "Rust $have is too old: hipc needs 1.95 or newer." "Update it with: rustup update stable"
     fi
 }
 
-# A clang of version 19 or newer that compiles a kernel for an AMD GPU, with its linker.
+# A clang of version 19 or newer that compiles a kernel for an AMD GPU, with its linker: the one that HIPC_CLANG names, or any.
 find_clang() {
-    local c
-    for c in "${HIPC_CLANG:-}" clang-22 clang-23 clang-21 clang-20 clang-19 clang /opt/rocm/llvm/bin/clang; do
-        [ -n "$c" ] && command -v "$c" >/dev/null 2>&1 || continue
-        local v
+    local c v names=(clang-22 clang-23 clang-21 clang-20 clang-19 clang /opt/rocm/llvm/bin/clang)
+    [ -z "${HIPC_CLANG:-}" ] || names=("$HIPC_CLANG")
+    for c in "${names[@]}"; do
         v=$("$c" -dumpversion 2>/dev/null | cut -d. -f1)
-        [ "${v:-0}" -ge 19 ] || continue
-        if printf 'extern "C" __attribute__((amdgpu_kernel)) void probe(int *p) { *p = 1; }' | "$c" -x c++ --target=amdgcn-amd-amdhsa -mcpu=gfx1100 \
-            -nogpulib -o /dev/null - >/dev/null 2>&1; then
+        [ "${v:-0}" -ge 19 ] 2>/dev/null || continue
+        if printf 'extern "C" __attribute__((amdgpu_kernel)) void probe(int *p) { *p = 1; }' | "$c" -x c++ --target=amdgcn-amd-amdhsa \
+            -mcpu=gfx1100 -nogpulib -o /dev/null - >/dev/null 2>&1; then
             printf '%s' "$c"
             return 0
         fi
@@ -38,54 +37,75 @@ find_clang() {
 
 have_package() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
 
-# install_packages NAME...: with apt, asking before sudo is used; one retry, since mirrors fail now and then.
+# available NAME: whether apt knows the package.
+available() { apt-cache show "$1" >/dev/null 2>&1; }
+
+# install_packages NAME...: those that are missing, with apt; asks before it uses sudo, and tries twice, since mirrors fail now and
+# then. Where it can't, it says what is missing and how to get it, and fails.
 install_packages() {
-    local missing=() p
+    local missing=() sudo=() p answer log attempt
     for p in "$@"; do have_package "$p" || missing+=("$p"); done
     [ ${#missing[@]} -eq 0 ] && return 0
-    command -v apt-get >/dev/null 2>&1 || die "These packages are missing: ${missing[*]}" \
-        "This script installs packages on Debian and its relatives only; on other systems install their equivalents" \
-        "(clang 19 or newer with the AMDGPU target, lld) and run it again."
-    local sudo=()
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "missing: ${missing[*]}; packages are installed on Debian and its relatives only: install their equivalents"
+        return 1
+    fi
     if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null 2>&1 || die "These packages are missing: ${missing[*]}" "Install them as root: apt-get install ${missing[*]}"
-        if [ -t 0 ]; then
-            read -r -p "Install ${missing[*]} with sudo apt-get? [Y/n] " answer
-            case "$answer" in n* | N*) die "Not installed: ${missing[*]}" ;; esac
-        else
-            die "These packages are missing: ${missing[*]}" "Install them first: sudo apt-get install ${missing[*]}"
+        if ! command -v sudo >/dev/null 2>&1; then
+            say "missing: ${missing[*]}; as root: apt-get install ${missing[*]}"
+            return 1
+        elif [ ! -t 0 ]; then
+            say "missing: ${missing[*]}; nobody can be asked here, so first: sudo apt-get install ${missing[*]}"
+            return 1
         fi
+        read -r -p "Install ${missing[*]} with sudo apt-get? [Y/n] " answer
+        case "$answer" in n* | N*) return 1 ;; esac
         sudo=(sudo)
     fi
     say "installing ${missing[*]}"
-    local attempt
+    log=$(mktemp)
     for attempt in 1 2; do
-        if { "${sudo[@]}" apt-get update && DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y --no-install-recommends "${missing[@]}"; } \
-            >/tmp/hipc-apt.log 2>&1; then
+        "${sudo[@]}" apt-get update >"$log" 2>&1 || say "apt-get update failed; going on with what apt knows"
+        if "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1; then
+            rm -f "$log"
             return 0
         fi
         [ "$attempt" = 1 ] && say "that failed; trying once more"
     done
-    tail -n 5 /tmp/hipc-apt.log >&2
+    tail -n 5 "$log" >&2
+    rm -f "$log"
     return 1
 }
 
-# available NAME: whether apt knows the package.
-available() { apt-cache show "$1" >/dev/null 2>&1; }
+# The newest clang that apt knows; 19, the oldest that serves, if it knows none.
+newest_clang() {
+    local v
+    for v in 22 21 20; do
+        available "clang-$v" && break
+        v=19
+    done
+    printf '%s' "$v"
+}
 
-# The compiler for the kernels: whatever serves already, else the newest one that the distribution has.
-need_clang() {
-    need_cc
-    if ! CLANG=$(find_clang); then
-        command -v apt-get >/dev/null 2>&1 && ! available clang-22 && ! available clang-19 && [ "$(id -u)" -eq 0 ] && apt-get update >/dev/null 2>&1
-        local v
-        for v in 22 21 20 19; do
-            available "clang-$v" && break
-        done
-        install_packages "clang-$v" "lld-$v" || die "Could not install clang-$v and lld-$v." "Install any clang ≥ 19 with the AMDGPU target and set HIPC_CLANG."
-        CLANG=$(find_clang) || die "clang-$v doesn't compile for AMD GPUs here." "Set HIPC_CLANG to one that does."
+# What compiles kernels, whatever serves already, else the newest that the distribution has; and a cc, which links Rust programs.
+# Sets HIPC_CLANG, so that everything uses the one that was tried.
+need_compilers() {
+    local missing=() v found
+    command -v cc >/dev/null 2>&1 || missing+=(gcc libc6-dev)
+    if ! found=$(find_clang); then
+        [ -z "${HIPC_CLANG:-}" ] || die "HIPC_CLANG=$HIPC_CLANG doesn't compile for AMD GPUs." "It must be a clang ≥ 19 with the AMDGPU target and lld."
+        # A fresh system knows no packages at all.
+        [ "$(id -u)" -ne 0 ] || available clang-19 || apt-get update >/dev/null 2>&1 || true
+        v=$(newest_clang)
+        missing+=("clang-$v" "lld-$v")
     fi
-    say "kernels are compiled by $(command -v "$CLANG") ($("$CLANG" -dumpversion))"
+    if [ ${#missing[@]} -gt 0 ]; then
+        install_packages "${missing[@]}" || die "hipc can't be built and used without these." \
+            "Any clang ≥ 19 with the AMDGPU target and its lld will do; HIPC_CLANG names one that isn't found."
+        found=$(find_clang) || die "The clang of this machine doesn't compile for AMD GPUs." "Set HIPC_CLANG to one (≥ 19) that does."
+    fi
+    export HIPC_CLANG=$found
+    say "kernels are compiled by $(command -v "$HIPC_CLANG") ($("$HIPC_CLANG" -dumpversion))"
 }
 
 # LLVM 22 with its headers, which the LLVM back end is linked against.
@@ -106,9 +126,4 @@ find_features() {
         say "LLVM 22's development package isn't here (Debian: apt-get install llvm-22-dev): hipc is built without its LLVM back end"
         FEATURES=(--no-default-features)
     fi
-}
-
-# cc links Rust programs.
-need_cc() {
-    command -v cc >/dev/null 2>&1 || install_packages gcc libc6-dev || die "No C compiler: Rust needs one to link." "Install gcc."
 }
