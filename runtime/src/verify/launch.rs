@@ -190,7 +190,7 @@ impl<'a> Bench<'a> {
 fn unwritten(param: &Param, bytes: &[u8], case: Case) -> Vec<Range<u64>> {
     let all = bytes.len() as u64;
     match (param.access, param.shape) {
-        (Access::Write, _) => vec![0..all],
+        (Access::Write, _) => std::iter::once(0..all).collect(),
         (_, Shape::Cache(cache)) => {
             let position = u64::from(cache.head_dim) * u64::from(cache.kv.bytes());
             let head = |h: u32| (u64::from(h) * u64::from(cache.ctx), u64::from(h + 1) * u64::from(cache.ctx));
