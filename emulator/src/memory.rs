@@ -12,6 +12,8 @@ pub(crate) const FIRST: u64 = 0x10_0000_0000;
 const GAP: u64 = 64 << 10;
 /// Alignment of allocations, that of hipMalloc.
 const ALIGNMENT: u64 = 4096;
+/// The same of allocations that straddle 4 GiB: that of buffers within an allocation.
+const STRADDLING_ALIGNMENT: u64 = 256;
 
 /// One allocation.
 #[derive(Debug)]
@@ -151,12 +153,18 @@ pub struct Unmapped {
 pub struct Memory {
     /// By address.
     allocations: RwLock<Vec<Arc<Allocation>>>,
+    straddles: bool,
 }
 
 impl Memory {
     /// Without allocations.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Allocations from now on lie across a multiple of 4 GiB, where an address loses something unless its carry is added.
+    pub fn straddling(self) -> Self {
+        Self { straddles: true, ..self }
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Vec<Arc<Allocation>>) -> T) -> T {
@@ -166,7 +174,14 @@ impl Memory {
     /// Allocates zeroed memory and gives its address. Unmapped space lies around it.
     pub fn allocate(&self, bytes: u64) -> u64 {
         self.with(|all| {
-            let base = all.last().map_or(FIRST, |last| (last.base + last.size + GAP).next_multiple_of(ALIGNMENT));
+            let next = all.last().map_or(FIRST, |last| (last.base + last.size + GAP).next_multiple_of(ALIGNMENT));
+            let base = if self.straddles {
+                // A quarter, a half, three quarters of it lie below: carries of two allocations at the same offset differ.
+                let below = (bytes * (all.len() as u64 % 3 + 1) / 4).next_multiple_of(STRADDLING_ALIGNMENT);
+                (next + below).next_multiple_of(1 << 32) - below
+            } else {
+                next
+            };
             all.push(Arc::new(Allocation::new(base, bytes, true)));
             base
         })
@@ -319,6 +334,18 @@ mod tests {
             expected[offset..][..bytes].fill(0xff);
             assert_eq!(seen, expected, "{bytes} bytes at {offset}");
         }
+    }
+
+    #[test]
+    fn what_straddles_lies_on_both_sides() {
+        let memory = Memory::new().straddling();
+        for bytes in [1025, 1000, 1 << 20, 3000] {
+            let base = memory.allocate(bytes);
+            assert!(base.is_multiple_of(STRADDLING_ALIGNMENT) && base >> 32 != (base + bytes - 1) >> 32, "{bytes} at {base:#x}");
+            memory.write(base, &vec![7; bytes as usize]).unwrap();
+        }
+        // What is too small ends below.
+        assert_eq!(memory.allocate(64) as u32, 0xffff_ff00);
     }
 
     #[test]
