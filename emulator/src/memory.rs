@@ -46,11 +46,6 @@ impl Allocation {
         slot.get_or_insert_with(|| Arc::new(Self::new(self.base, self.size, self.writable))).clone()
     }
 
-    /// All of it counts as never written.
-    fn undefine(&self) {
-        self.shadow().words.iter().for_each(|word| word.store(u32::MAX, Ordering::Relaxed));
-    }
-
     /// Offset of an access that lies within.
     #[inline]
     fn offset(&self, address: u64, bytes: u32) -> Option<usize> {
@@ -125,6 +120,16 @@ impl Allocation {
         }
     }
 
+    /// These bytes are all `0x00` or all `0xff` from here on.
+    fn flood(&self, offset: u64, bytes: u64, byte: u8) {
+        let (start, end) = (offset as usize, (offset + bytes) as usize);
+        let (first, last) = (start.next_multiple_of(4).min(end), (end / 4 * 4).max(start));
+        (start..first).for_each(|at| self.write(at, byte.into(), 1));
+        let word = u32::from_ne_bytes([byte; 4]);
+        self.words.get(first / 4..last / 4).into_iter().flatten().for_each(|w| w.store(word, Ordering::Relaxed));
+        (last.max(first)..end).for_each(|at| self.write(at, byte.into(), 1));
+    }
+
     fn copy_out(&self, offset: u64, bytes: &mut [u8]) {
         for (i, chunk) in bytes.chunks_mut(4).enumerate() {
             let word = self.read32(offset as usize + 4 * i).to_le_bytes();
@@ -148,8 +153,6 @@ pub struct Unmapped {
 pub struct Memory {
     /// By address.
     allocations: RwLock<Vec<Arc<Allocation>>>,
-    /// What is allocated counts as never written.
-    tracks: bool,
     straddles: bool,
 }
 
@@ -157,12 +160,6 @@ impl Memory {
     /// Without allocations.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Without allocations; for the sanitizer, follows which bytes have been written. All launches should be sanitized then: what one
-    /// writes that isn't can't be told apart, so all that it may have written counts as written.
-    pub fn tracking() -> Self {
-        Self { tracks: true, ..Self::default() }
     }
 
     /// Allocations from now on lie across a multiple of 4 GiB, where an address loses something unless its carry is added.
@@ -174,18 +171,8 @@ impl Memory {
         f(&mut self.allocations.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Allocates memory and gives its address. Unmapped space lies around it. It holds zeros that nobody should rely on: for the
-    /// sanitizer, [tracked](Self::tracking) memory is never written.
+    /// Allocates zeroed memory and gives its address. Unmapped space lies around it.
     pub fn allocate(&self, bytes: u64) -> u64 {
-        self.add(bytes, self.tracks)
-    }
-
-    /// Allocates memory whose zeros are its contents.
-    pub fn allocate_zeroed(&self, bytes: u64) -> u64 {
-        self.add(bytes, false)
-    }
-
-    fn add(&self, bytes: u64, undefined: bool) -> u64 {
         self.with(|all| {
             let next = all.last().map_or(FIRST, |last| (last.base + last.size + GAP).next_multiple_of(ALIGNMENT));
             let base = if self.straddles {
@@ -195,13 +182,21 @@ impl Memory {
             } else {
                 next
             };
-            let allocation = Allocation::new(base, bytes, true);
-            if undefined {
-                allocation.undefine();
-            }
-            all.push(Arc::new(allocation));
+            all.push(Arc::new(Allocation::new(base, bytes, true)));
             base
         })
+    }
+
+    /// For the sanitizer: these bytes count as never written, whatever they hold. A launch that isn't sanitized ends that for all of
+    /// memory: what it writes can't be told apart.
+    ///
+    /// # Errors
+    /// [`Unmapped`] unless all of it is within one allocation; then nothing has changed.
+    pub fn undefine(&self, address: u64, bytes: u64) -> Result<(), Unmapped> {
+        let view = self.view(Vec::new());
+        let (allocation, offset) = view.range(address, bytes)?;
+        allocation.shadow().flood(offset, bytes, 0xff);
+        Ok(())
     }
 
     /// Gives an allocation back; whether there was one at this address.
@@ -224,7 +219,7 @@ impl Memory {
         let (allocation, offset) = view.range(address, bytes.len() as u64)?;
         allocation.copy_in(offset, bytes);
         if let Some(shadow) = &*allocation.shadow_slot() {
-            shadow.copy_in(offset, &vec![0; bytes.len()]);
+            shadow.flood(offset, bytes.len() as u64, 0);
         }
         Ok(())
     }
@@ -325,6 +320,20 @@ mod tests {
         assert!(memory.write(a + 8, &[0; 3]).is_err() && memory.read(b - 1, &mut [0]).is_err());
         assert!(memory.read(u64::MAX, &mut [0; 2]).is_err());
         assert!(memory.free(a) && !memory.free(a) && memory.read(a, &mut [0]).is_err());
+    }
+
+    #[test]
+    fn floods_of_any_length() {
+        let allocation = Allocation::new(0, 16, true);
+        for (offset, bytes) in [(0, 16), (1, 2), (1, 3), (2, 7), (3, 1), (4, 8), (5, 11), (16, 0)] {
+            allocation.copy_in(0, &[0x55; 16]);
+            allocation.flood(offset as u64, bytes as u64, 0xff);
+            let mut seen = [0; 16];
+            allocation.copy_out(0, &mut seen);
+            let mut expected = [0x55; 16];
+            expected[offset..][..bytes].fill(0xff);
+            assert_eq!(seen, expected, "{bytes} bytes at {offset}");
+        }
     }
 
     #[test]

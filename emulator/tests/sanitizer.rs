@@ -67,8 +67,9 @@ impl<'a> Case<'a> {
         let module = Module::load(&assemble(clang, arch, self.body))?;
         let threads = if arch.1 == 9 { 128 } else { 64 };
         let run = |sanitize| {
-            let memory = Memory::tracking();
+            let memory = Memory::new();
             let buffer = memory.allocate(BYTES);
+            memory.undefine(buffer, BYTES).unwrap();
             memory.write(buffer, &vec![0; self.written]).unwrap();
             let extents = self.extent.map(|(at, bytes, writable)| [Extent { address: buffer + at, bytes, writable }]);
             let kernarg = buffer.to_le_bytes();
@@ -152,7 +153,6 @@ fn misaligned() {
     let (odd, even) = (body(2), body(0));
     // One wave; what lies behind the four bytes was never written, but nobody looks.
     let lds = |f: &Finding| matches!(f.kind, FindingKind::Misaligned { space: "LDS", address: 2, alignment: 4, .. });
-    let once = |b: &str| format!("s_cmp_lg_u32 s6, 0\n s_cbranch_scc1 .Lskip\n{b}\n.Lskip:\n");
     check_beside(&Case::new(&once(&odd)), &Case::new(&once(&even)), lds, never_written);
     let scalar = |f: &Finding| matches!(f.kind, FindingKind::Misaligned { space: "global memory", alignment: 4, .. });
     let body =
@@ -264,6 +264,90 @@ fn exchange(between: &str) -> String {
     format!("lds_store v1, v1\n {between}\n v_xor_b32 v3, .if GFX == 9\n")
         .replace("v_xor_b32 v3, .if GFX == 9", ".if GFX == 9\n v_xor_b32 v3, 0x100, v1\n .else\n v_xor_b32 v3, 0x80, v1\n .endif")
         + " lds_load v4, v3\n wait_lds\n store v1, v4, s[4:5]\n"
+}
+
+/// A function that is called through a register pair.
+#[test]
+fn calls() {
+    let call = |before: &str, first: &str| {
+        format!(
+            "s_getpc_b64 s[10:11]\n.Lhere:\n s_add_u32 s10, s10, .Lfunction-.Lhere\n s_addc_u32 s11, s11, 0\n {before}
+            s_swappc_b64 s[30:31], s[10:11]\n store v1, v3, s[4:5]\n s_branch .Lend_of_it\n.Lfunction:\n {first}
+            add v3, v3, v1\n s_setpc_b64 s[30:31]\n.Lend_of_it:\n"
+        )
+    };
+    let clean = call("", "v_mov_b32 v3, 7");
+    // What a function computes with is followed into it and back.
+    check(&Case::new(&call("", "")), &Case::new(&clean), depends("stored", "v3, which was never written"));
+    // Where it is, and where it goes back to.
+    let somewhere = call("s_and_b32 s20, s20, 4\n s_add_u32 s10, s10, s20", "v_mov_b32 v3, 7");
+    check(&Case::new(&somewhere), &Case::new(&clean), depends("branch", "s20"));
+    let back = call("", "v_mov_b32 v3, 7\n s_and_b32 s21, s21, 4\n s_add_u32 s30, s30, s21");
+    check(&Case::new(&back), &Case::new(&clean), depends("branch", "s21"));
+    let loaded = |wait: &str| {
+        let save = "v_mov_b32 v3, s10\n store v2, v3, s[4:5]\n v_mov_b32 v3, s11\n store v2, v3, s[4:5], 4\n wait_store";
+        format!(
+            "one_lane\n{}",
+            call(&format!("{save}\n load v4, v2, s[4:5]\n {wait}\n v_readfirstlane_b32 s10, v4"), "v_mov_b32 v3, 7")
+        )
+    };
+    let early = |f: &Finding| matches!(&f.kind, FindingKind::Unwaited { register, .. } if register == "v4");
+    check(&Case { extent: None, ..Case::new(&once(&loaded(""))) }, &Case::new(&once(&loaded("wait_load"))), early);
+}
+
+/// The first wave only.
+fn once(body: &str) -> String {
+    format!("s_cmp_lg_u32 s6, 0\n s_cbranch_scc1 .Lskip\n{body}\n.Lskip:\n")
+}
+
+/// Sums of products over whole waves; RDNA 1 and 2 have none.
+#[test]
+fn matrix_instructions() {
+    let Some(clang) = clang() else { return };
+    // A, B and C are v[4:…], v[12:…] and v[20:27]; the result is v[20:27], too, or its first half.
+    let product =
+        ".if GFX == 9\n v_mfma_f32_16x16x16_f16 v[20:23], v[4:5], v[12:13], v[20:23]\n s_nop 7\n s_nop 2\n .elseif GFX == 11
+        v_wmma_f32_16x16x16_f16 v[20:27], v[4:11], v[12:19], v[20:27]\n .else
+        v_wmma_f32_16x16x16_f16 v[20:27], v[4:7], v[12:15], v[20:27]\n .endif\n";
+    let all = (4..28).fold(String::new(), |all, v| format!("{all} v_mov_b32 v{v}, 0x3c003c00\n"));
+    let store = " store v1, v20, s[4:5]\n store v1, v23, s[4:5], 512\n";
+    let without = |v: u32| all.replace(&format!(" v_mov_b32 v{v}, 0x3c003c00\n"), "");
+    let one_lane = ".if GFX == 9\n s_mov_b64 exec, 8\n .else\n s_mov_b32 exec_lo, 8\n .endif\n";
+    let every_lane = "s_mov_b64 exec, -1\n";
+    let found = |arch, body: &str, v: &'static str| {
+        let findings = Case::new(body).run(clang, arch).unwrap();
+        let expected = depends("stored", v);
+        assert!(!findings.is_empty() && findings.iter().all(expected), "{}: {findings:?}", arch.0);
+        findings
+    };
+    for arch in ARCHS.into_iter().filter(|arch| arch.1 != 10) {
+        let clean = |body: &str| {
+            let findings = Case::new(body).run(clang, arch).unwrap();
+            assert!(findings.is_empty(), "{}: {}", arch.0, findings[0]);
+        };
+        clean(&format!("{all}{product}{store}"));
+        // Each of A, B and C.
+        found(arch, &format!("{}{product}{store}", without(5)), "v5");
+        found(arch, &format!("{}{product}{store}", without(12)), "v12");
+        let c = found(arch, &format!("{}{product}{store}", without(20)), "v20");
+        assert_eq!(c.len(), 1, "{}: only the first of the results depends on it: {c:?}", arch.0);
+        // Of one lane of B: its column, which is that lane's (and those that it shares the column with).
+        let lane = format!(
+            "{}{every_lane} v_mov_b32 v12, 1.0\n{one_lane} v_mov_b32 v12, v29\n{every_lane}{product}{store}",
+            without(12)
+        );
+        for finding in found(arch, &lane, "v29") {
+            assert_eq!(finding.lane, Some(3), "{}: {finding}", arch.0);
+        }
+        // The lanes that are off take part as if they were on.
+        clean(&format!("{all}{one_lane}{product}{every_lane}{store}"));
+        found(arch, &format!("{}{one_lane} v_mov_b32 v4, 1.0\n{product}{store}", without(4)), "v4");
+        // A result that is still under way isn't an input.
+        let early = format!("{all} load v4, v1, s[4:5]\n{product} wait_load\n{store}");
+        let findings = Case::new(&early).run(clang, arch).unwrap();
+        let unwaited = |f: &Finding| matches!(&f.kind, FindingKind::Unwaited { register, .. } if register == "v4");
+        assert!(findings.len() == 1 && unwaited(&findings[0]), "{}: {findings:?}", arch.0);
+    }
 }
 
 #[test]

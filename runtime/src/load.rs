@@ -28,8 +28,20 @@ pub struct Request {
     pub trace: bool,
     /// Launch by launch where a device could take a whole step at once.
     pub plain_launches: bool,
-    /// What the device can check is checked, at whatever cost: an emulated one has every buffer in an allocation of its own.
-    pub checked: bool,
+    /// What an emulated device checks.
+    pub checks: Checks,
+}
+
+/// What an emulated device checks beyond what stops it anyway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checks {
+    /// Nothing.
+    #[default]
+    None,
+    /// Every buffer has an allocation of its own, and what lies beside it is a fault.
+    Memory,
+    /// That, and launches are watched from loading on, see [`Backend::watch`].
+    Sanitizer,
 }
 
 /// Why nothing could be loaded.
@@ -141,8 +153,10 @@ pub fn load_backend(
         }
         Selected::Emu(arch) => {
             let (plan, code) = (bundle.plan(arch.name)?, bundle.code(arch.name)?);
-            let placement = if request.checked { Placement::Separate } else { Placement::Planned };
-            driver(Emulator::new(arch), plan, code, &*weights, placement, request, listener)?
+            let placement = if request.checks == Checks::None { Placement::Planned } else { Placement::Separate };
+            let mut emulator = Emulator::new(arch);
+            emulator.watch(request.checks == Checks::Sanitizer);
+            driver(emulator, plan, code, &*weights, placement, request, listener)?
         }
         Selected::Host => {
             let (plan, code) = (bundle.plan(HOST)?, bundle.code(HOST)?);

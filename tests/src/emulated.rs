@@ -180,6 +180,38 @@ impl Trial {
     }
 }
 
+/// The smallest model of an architecture in which every kernel has several workgroups and attention groups heads.
+pub const fn small_model(of: Shape, layers: u32) -> Shape {
+    Shape { layers, embd: 256, ff: 512, heads: 4, kv_heads: 2, head_dim: 64, vocab: 323, ..of }
+}
+
+/// What `hipfire-run verify` compares, compared.
+#[derive(Debug)]
+pub struct Verified {
+    /// Launches.
+    pub rows: Vec<Row>,
+    /// Whole steps by program, or how the device stopped them.
+    pub steps: Result<Vec<ChainRow>, DeviceError>,
+}
+
+impl Verified {
+    /// Everything that is wrong, a line or more each.
+    pub fn wrong(&self) -> Vec<String> {
+        let launch = |r: &Row| r.failure.as_ref().map(|f| format!("{} {} (kernel {}): {f:?}", r.program, r.label, r.kernel));
+        let mut all: Vec<String> = self.rows.iter().filter_map(launch).collect();
+        match &self.steps {
+            Ok(steps) => all.extend(steps.iter().filter(|c| !c.passes()).map(|c| format!("{c:?}"))),
+            Err(error) => all.push(error.to_string()),
+        }
+        all
+    }
+
+    /// Cases compared, cases that there are, and cases watched by the sanitizer.
+    pub fn cases(&self) -> [usize; 3] {
+        self.rows.iter().fold([0; 3], |[a, b, c], r| [a + r.cases, b + r.planned, c + r.watched])
+    }
+}
+
 /// A model compiled for a target, with its machine code.
 pub struct Built {
     /// The plan.
@@ -240,13 +272,29 @@ impl Built {
     /// # Panics
     /// If it can't be loaded.
     pub fn emulated(&self) -> DriverBackend<Emulator> {
-        self.load(Emulator::new(emulated(&self.plan.target)))
+        self.load(Emulator::new(emulated(&self.plan.target))).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    fn load(&self, driver: Emulator) -> DriverBackend<Emulator> {
+    fn load(&self, driver: Emulator) -> Result<DriverBackend<Emulator>, DeviceError> {
         let plan = self.plan.clone();
-        let backend = DriverBackend::new(driver, plan, &self.module, &*self.weights, Placement::Separate, &mut |_| ());
-        backend.unwrap_or_else(|e| panic!("{e}"))
+        DriverBackend::new(driver, plan, &self.module, &*self.weights, Placement::Separate, &mut |_| ())
+    }
+
+    /// Every launch by itself, and whole steps, both with the sanitizer.
+    ///
+    /// # Errors
+    /// The device's, but for faults.
+    ///
+    /// # Panics
+    /// If `cpu` can't execute the plan.
+    pub fn verify(&self, options: &verify::Options) -> Result<Verified, DeviceError> {
+        let mut device = self.load(Emulator::new(emulated(&self.plan.target)).sanitizing())?;
+        let rows = verify::launches(&mut device, &*self.weights, options, &mut |_, _, _| ())?;
+        let steps = match self.steps_on(&mut device) {
+            Err(error) if !matches!(error, DeviceError::Fault { .. }) => return Err(error),
+            steps => steps,
+        };
+        Ok(Verified { rows, steps })
     }
 
     /// Whole decode and prompt steps on the emulated GPU, with its sanitizer, against `cpu` and the unfused graph.
@@ -257,23 +305,18 @@ impl Built {
     /// # Panics
     /// If `cpu` can't execute the plan.
     pub fn steps(&self) -> Result<Vec<ChainRow>, DeviceError> {
-        let mut emulated = self.load(Emulator::new(emulated(&self.plan.target)).sanitizing());
+        self.steps_on(&mut self.load(Emulator::new(emulated(&self.plan.target)).sanitizing())?)
+    }
+
+    fn steps_on(&self, device: &mut DriverBackend<Emulator>) -> Result<Vec<ChainRow>, DeviceError> {
         let mut cpu = CpuBackend::new(self.plan.clone(), self.weights.clone()).unwrap_or_else(|e| panic!("{e}"));
         let mut rows = Vec::new();
         for kind in [ProgramKind::Decode, ProgramKind::Prompt] {
             let graph = Some((self.graph.clone(), self.weights.clone()));
-            let asked = Steps { kind, seed: 1, limit: Duration::ZERO, graph };
-            rows.extend(chain(&mut emulated, &mut cpu, &asked, &mut |_| ())?);
+            let asked = Steps { kind, seed: 1, limit: Duration::from_secs(60), watched: true, graph };
+            rows.extend(chain(device, &mut cpu, &asked, &mut |_| ())?);
         }
         Ok(rows)
-    }
-
-    /// Every launch by itself against the reference, at the edges of what it can be asked for.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn launches(&self, options: &verify::Options) -> Result<Vec<Row>, DeviceError> {
-        verify::launches(&mut self.emulated(), &*self.weights, options, &mut |_, _, _| ())
     }
 }
 

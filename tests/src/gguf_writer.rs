@@ -310,6 +310,17 @@ pub enum Mix {
     All(u32),
 }
 
+/// Weight types that kernels read, with their names.
+pub const TYPES: [(&str, u32); 7] = [
+    ("F32", ty::F32),
+    ("F16", ty::F16),
+    ("BF16", ty::BF16),
+    ("Q8_0", ty::Q8_0),
+    ("Q4_0", ty::Q4_0),
+    ("Q4_K", ty::Q4_K),
+    ("Q6_K", ty::Q6_K),
+];
+
 impl Mix {
     /// llama.cpp's rule (`llama_tensor_get_type`) for a dense model.
     fn of(self, name: &str, layer: u32, layers: u32, tied: bool) -> u32 {

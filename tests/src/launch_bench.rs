@@ -2,11 +2,11 @@
 
 use half::{bf16, f16};
 use hipc_ir::dtype::{DType, Layout};
-use hipc_ir::fused::{Param, Role, Shape};
+use hipc_ir::fused::{Access, Param, Role, Shape};
 use hipc_ir::plan::{KernelSpec, StepState};
 use hipc_reference::blocks::split_row;
 use hipc_reference::launch::{Finding, check, strayed};
-use hipfire_run::device::{DeviceError, DevicePtr, Driver, KernelLaunch};
+use hipfire_run::device::{DeviceError, DevicePtr, Driver, KernelLaunch, Operand};
 pub use hipfire_run::verify::inputs::{Random, best_of_tiles};
 use hipfire_run::verify::inputs::{Request, SAMPLED, UNTOUCHED};
 
@@ -64,12 +64,22 @@ impl Case {
     pub fn execute(&self, on: &mut Loaded<'_>, state: StepState) -> Result<Vec<Vec<u8>>, DeviceError> {
         let before = self.with_state(state);
         let mut after = before.clone();
-        for (bytes, &at) in before.iter().zip(&on.addresses) {
+        let params = self.spec.op.params();
+        for ((param, bytes), &at) in params.iter().zip(&before).zip(&on.addresses) {
             on.driver.upload(at, bytes)?;
+            if param.access == Access::Write {
+                on.driver.forget(at, bytes.len() as u64)?;
+            }
         }
         let kernargs: Vec<u8> = on.addresses.iter().flat_map(|a| a.to_le_bytes()).collect();
         let (grid, threads) = (self.spec.grid(self.tokens), self.spec.threads());
-        on.driver.launch(KernelLaunch { kernel: on.kernel, grid, threads, kernargs: &kernargs })?;
+        let operand = |((param, bytes), &address): ((&Param, &Vec<u8>), &DevicePtr)| Operand {
+            address,
+            bytes: bytes.len() as u64,
+            writable: param.access != Access::Read,
+        };
+        let operands: Vec<Operand> = params.iter().zip(&before).zip(&on.addresses).map(operand).collect();
+        on.driver.launch(KernelLaunch { kernel: on.kernel, grid, threads, kernargs: &kernargs, operands: &operands })?;
         for (bytes, &at) in after.iter_mut().zip(&on.addresses) {
             on.driver.download(at, bytes)?;
         }

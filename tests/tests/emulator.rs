@@ -3,94 +3,106 @@
 //! What takes minutes is in `scripts/verify-all`; docs/verification.md has its last result.
 
 use hipc::toolchain::Backend;
-use hipc_tests::emulated::{Built, Outcome, Trial, compile, has};
-use hipc_tests::gguf_writer::{LLAMA_3_1_8B, Mix, QWEN3_8B, Shape, ty};
+use hipc_tests::emulated::{Built, Outcome, Trial, compile, has, small_model};
+use hipc_tests::gguf_writer::{LLAMA_3_1_8B, Mix, QWEN3_8B, Shape, TYPES};
 use hipc_tests::kernel_cases::small;
 use hipc_tests::mutate::code::{Code, Verdict};
 use hipc_tests::parity::chat::{ask, questions};
 use hipc_tests::shared::demo_model;
+use hipfire_run::device::DeviceError;
 use hipfire_run::engine::PlanEngine;
-use hipfire_run::verify::{Options, inputs};
-
-const LLAMA: Shape = Shape { layers: 1, embd: 256, ff: 512, heads: 4, kv_heads: 2, head_dim: 64, vocab: 323, ..LLAMA_3_1_8B };
-const QWEN3: Shape = Shape { layers: 1, embd: 256, ff: 512, heads: 4, kv_heads: 2, head_dim: 64, vocab: 323, ..QWEN3_8B };
+use hipfire_run::verify::{Options, inputs, launches};
+use std::time::Duration;
 
 /// Positions: so many that 33 and the last are different places.
 const CTX: u32 = 64;
 
-fn steps(what: &str, model: &Built) {
-    for row in model.steps().unwrap_or_else(|e| panic!("{what}: {e}")) {
-        println!("{what}: {row:?}");
-        assert!(row.passes(), "{what}: {row:?}");
-    }
-}
-
-fn every_launch(what: &str, model: &Built) {
-    let rows = model.launches(&Options::default()).unwrap_or_else(|e| panic!("{what}: {e}"));
-    let wrong: Vec<_> = rows.iter().filter_map(|r| r.failure.as_ref().map(|f| (r.program, &r.label, f))).collect();
-    assert!(wrong.is_empty(), "{what}: {wrong:#?}");
-    let cases: usize = rows.iter().map(|r| r.cases).sum();
-    println!("{what}: {} launches, {cases} cases", rows.len());
-    assert!(cases > 80, "{what}: only {cases} cases");
-}
-
-fn target(name: &str, shape: Shape) {
-    let model = Built::random(shape, Mix::Q4KM, name, CTX, Backend::Clang);
-    steps(name, &model);
-    every_launch(name, &model);
+fn target(name: &str, shape: Shape, backend: Backend) {
+    let model = Built::random(small_model(shape, 1), Mix::Q4KM, name, CTX, backend);
+    let verified = model.verify(&Options::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert!(verified.wrong().is_empty(), "{name}: {:#?}", verified.wrong());
+    let [cases, _, watched] = verified.cases();
+    println!(
+        "{name}: {} launches, {cases} cases, {watched} of them with the sanitizer; {:?}",
+        verified.rows.len(),
+        verified.steps
+    );
+    assert!(cases > 80 && watched > 20, "{name}: only {cases} cases, {watched} of them with the sanitizer");
 }
 
 #[test]
 fn the_llvm_back_end() {
     if has(Backend::Llvm) {
-        let model = Built::random(QWEN3, Mix::Q4KM, "gfx1100", CTX, Backend::Llvm);
-        steps("llvm", &model);
-        every_launch("llvm", &model);
+        target("gfx1100", QWEN3_8B, Backend::Llvm);
     }
 }
 
 #[test]
 fn gfx1010() {
-    target("gfx1010", LLAMA);
+    target("gfx1010", LLAMA_3_1_8B, Backend::Clang);
 }
 
 #[test]
 fn gfx1030() {
-    target("gfx1030", QWEN3);
+    target("gfx1030", QWEN3_8B, Backend::Clang);
 }
 
 #[test]
 fn gfx1100() {
-    target("gfx1100", QWEN3);
+    target("gfx1100", QWEN3_8B, Backend::Clang);
 }
 
 #[test]
 fn gfx1201() {
-    target("gfx1201", LLAMA);
+    target("gfx1201", LLAMA_3_1_8B, Backend::Clang);
 }
 
 #[test]
 fn gfx90a() {
-    target("gfx90a", QWEN3);
+    target("gfx90a", QWEN3_8B, Backend::Clang);
 }
 
 #[test]
 fn gfx942() {
-    target("gfx942", LLAMA);
+    target("gfx942", LLAMA_3_1_8B, Backend::Clang);
 }
 
 #[test]
 fn a_layer_of_every_weight_type() {
-    for (name, ty) in [
-        ("F32", ty::F32),
-        ("F16", ty::F16),
-        ("BF16", ty::BF16),
-        ("Q8_0", ty::Q8_0),
-        ("Q4_0", ty::Q4_0),
-        ("Q4_K", ty::Q4_K),
-        ("Q6_K", ty::Q6_K),
-    ] {
-        steps(name, &Built::random(LLAMA, Mix::All(ty), "gfx1100", CTX, Backend::Clang));
+    for (name, ty) in TYPES {
+        let model = Built::random(small_model(LLAMA_3_1_8B, 1), Mix::All(ty), "gfx1100", CTX, Backend::Clang);
+        for row in model.steps().unwrap_or_else(|e| panic!("{name}: {e}")) {
+            println!("{name}: {row:?}");
+            assert!(row.passes(), "{name}: {row:?}");
+        }
+    }
+}
+
+/// A wait for memory that is left out changes nothing that an emulator computes; the sanitizer names it.
+#[test]
+fn waits_that_are_left_out_are_found_by_verify() {
+    let mut model = Built::random(small_model(LLAMA_3_1_8B, 1), Mix::Q4KM, "gfx1100", CTX, Backend::Clang);
+    // `s_waitcnt` becomes `s_nop 0`.
+    for word in model.module.as_chunks_mut::<4>().0 {
+        if u32::from_le_bytes(*word) >> 16 == 0xbf89 {
+            *word = 0xbf80_0000_u32.to_le_bytes();
+        }
+    }
+    let some = Options { launch: Some(1), limit: Duration::from_secs(20), ..Options::default() };
+    let unwatched = Options { watched: 0, ..some.clone() };
+    let mut device = model.emulated();
+    let mut rows = |options| launches(&mut device, &*model.weights, options, &mut |_, _, _| ()).unwrap_or_else(|e| panic!("{e}"));
+    assert!(rows(&unwatched)[0].failure.is_none() && rows(&unwatched)[0].watched == 0);
+    let failure = rows(&some)[0].failure.clone().expect("the sanitizer found nothing");
+    for part in
+        ["the sanitizer: ", "is used before ", " says that it has arrived", "\n  at 0x", "\n  workgroup [0, 0, 0], wave 0"]
+    {
+        assert!(failure.what.contains(part), "no {part:?} in {}", failure.what);
+    }
+    // Steps stop there, too, and loading does before them.
+    match model.steps() {
+        Err(DeviceError::Fault { what, .. }) => assert!(what.contains("is used before "), "{what}"),
+        other => panic!("{other:?}"),
     }
 }
 

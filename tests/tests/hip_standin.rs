@@ -250,7 +250,7 @@ fn pipeline(standin: &StandIn) -> Result<(), DeviceError> {
     driver.upload(x, &bytes_of((0..N).map(|i| i as f32)))?;
     let pack = |args: [u64; 4]| args.iter().flat_map(|a| a.to_le_bytes()).collect::<Vec<u8>>();
     let (once, show) = (pack([state, x, sum, sum]), pack([state, x, sum, seen]));
-    let launch = |kernargs| KernelLaunch { kernel, grid: [3, 1, 1], threads: 64, kernargs };
+    let launch = |kernargs| KernelLaunch { kernel, grid: [3, 1, 1], threads: 64, kernargs, operands: &[] };
     let captured = driver.capture(&[launch(&once), launch(&show)])?;
     // A graph that nobody holds any more makes room.
     drop(driver.capture(&[launch(&once)])?);

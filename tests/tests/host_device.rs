@@ -118,7 +118,8 @@ impl<D: Driver> Bench<D> {
     fn run(&mut self, name: &str, grid: [u32; 3], threads: u32) -> Result<Vec<i32>, String> {
         let kernel = KERNELS.iter().position(|k| *k == name).expect("in the list");
         let kernargs: Vec<u8> = [self.x, self.out].iter().flat_map(|p| p.to_le_bytes()).collect();
-        let launched = self.device.launch(KernelLaunch { kernel: self.kernels[kernel], grid, threads, kernargs: &kernargs });
+        let kernel = self.kernels[kernel];
+        let launched = self.device.launch(KernelLaunch { kernel, grid, threads, kernargs: &kernargs, operands: &[] });
         launched.and_then(|()| self.device.sync()).map_err(|e| {
             assert!(matches!(e, DeviceError::Fault { .. }), "{e}");
             e.to_string()

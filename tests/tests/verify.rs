@@ -30,7 +30,7 @@ fn verify(backend: &mut dyn Backend, options: &Options) -> Vec<Row> {
 fn steps(backend: &mut dyn Backend, kind: ProgramKind) -> ChainRow {
     let graph = Arc::new(hipc_models::load(demo_model()).unwrap_or_else(|e| panic!("{e}")).graph);
     let weights: Arc<dyn WeightSource + Send> = demo().weights.clone();
-    let asked = Steps { kind, seed: 1, limit: Duration::MAX, graph: Some((graph, weights)) };
+    let asked = Steps { kind, seed: 1, limit: Duration::MAX, watched: false, graph: Some((graph, weights)) };
     let row = chain(backend, &mut demo().cpu(), &asked, &mut |_| ()).unwrap_or_else(|e| panic!("{e}"));
     row.expect("the plan has the program")
 }

@@ -187,12 +187,14 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
     let addend = if constant.is_none() { usize::from(vector_operand(Some(addend))?) } else { 0 };
     Ok(Some(Box::new(move |wave, _| {
         let per_lane = shape.per_lane(W);
-        // Row or column `at` of A or B, all its elements.
+        // Row or column `at % size` of A or B, all its elements, as the lanes from `at` on have it.
         let line = |first: usize, at: usize, of: Element| -> Vec<f64> {
             (0..shape.depth).map(|k| element(wave, first, at + k / per_lane * shape.size, k % per_lane, of)).collect()
         };
-        let rows: Vec<Vec<f64>> = (0..shape.size).map(|r| line(a, r, shape.a)).collect();
-        let columns: Vec<Vec<f64>> = (0..shape.size).map(|c| line(b, c, shape.b)).collect();
+        // Lanes that repeat the first ones must really do so: each group of lanes computes with its own.
+        let lines = if shape.splits { shape.size } else { W };
+        let rows: Vec<Vec<f64>> = (0..lines).map(|r| line(a, r, shape.a)).collect();
+        let columns: Vec<Vec<f64>> = (0..lines).map(|c| line(b, c, shape.b)).collect();
         let mut out = vec![[0u32; W]; words];
         for lane in 0..W {
             for i in 0..results {
@@ -202,7 +204,8 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
                     Some(constant) => shape.result.value(constant.lane(wave, lane)),
                     None => shape.result.value(wave.vectors[addend + word][lane] >> shift),
                 };
-                let (row, column) = (&rows[shape.row(lane, i, W)], &columns[lane % shape.size]);
+                let group = if shape.splits { 0 } else { lane / shape.size * shape.size };
+                let (row, column) = (&rows[group + shape.row(lane, i, W)], &columns[group + lane % shape.size]);
                 let sum: f64 = c + row.iter().zip(column).map(|(x, y)| x * y).sum::<f64>();
                 let (bits, mask) = match shape.result {
                     Element::F16 => (to_half(sum as f32), 0xffff),

@@ -1,5 +1,6 @@
 //! Decoded instructions as closures over the state of a wave.
 
+mod access;
 mod atomic;
 mod buffer;
 mod compare;

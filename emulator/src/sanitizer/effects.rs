@@ -162,7 +162,7 @@ impl Effects {
         for operation in &instruction.operations {
             match Memory::find(operation) {
                 Some(memory) => effects.memory(operation, &memory, generation),
-                None => effects.registers(operation, generation, lanes),
+                None => effects.registers(operation, lanes),
             }
         }
         effects.touched = effects.touched | effects.written | effects.address | effects.data;
@@ -187,7 +187,7 @@ impl Effects {
         effects
     }
 
-    fn registers(&mut self, operation: &Operation, generation: Generation, lanes: usize) {
+    fn registers(&mut self, operation: &Operation, lanes: usize) {
         let name = operation.name.as_str();
         if name.starts_with("s_wait") {
             if let Some(wait) = wait(operation) {
@@ -240,7 +240,6 @@ impl Effects {
             self.counters.push(Counter::Scalar);
             self.unordered = true;
         }
-        debug_assert!(generation >= Generation::Gfx9);
     }
 
     fn memory(&mut self, operation: &Operation, memory: &Memory, generation: Generation) {

@@ -270,6 +270,27 @@ pub struct Tune {
     pub json: bool,
 }
 
+/// What the sanitizer of an emulated device watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sanitizer {
+    /// Nothing
+    Off,
+    /// The first cases of each launch, and whole steps
+    Some,
+    /// Every case of each launch, and whole steps
+    All,
+}
+
+impl std::fmt::Display for Sanitizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Some => "some",
+            Self::All => "all",
+        })
+    }
+}
+
 /// Arguments of `hipfire-run verify`.
 #[derive(Debug, Args)]
 #[command(
@@ -279,6 +300,9 @@ chunk, a whole one. What it writes is compared with the reference (in f64, round
 other f32 1e-7, copies exact; int8 scales 1e-6 or what f32 can hold, quants equal but at ties. What it must not write has to be as it \
 was, and a second run has to leave the same bits. Then whole steps, decode and prompt, are compared with the CPU's, with the model's \
 graph before fusion in f64, and with themselves as a graph of the device.\n\n\
+An emulated device's sanitizer watches the first cases of each launch and the steps: accesses outside of a launch's operands, values that \
+nobody wrote, registers used before they have arrived, races, barriers that waves don't meet at. A finding names kernel, instruction, \
+wave, lane and address, and counts as wrong.\n\n\
 Launches are numbered from 0: those of the decode program, then those of the prompt program (hipc inspect has them). Exit code 1: \
 something is wrong; the last line says how to see it again.\n\nExamples:\n  hipfire-run verify plan.bin\n  \
 hipfire-run verify plan.bin --device hip:0 --report verified.md\n  \
@@ -321,6 +345,9 @@ pub struct Verify {
     /// Don't stop at the first launch that is wrong
     #[arg(long)]
     pub keep_going: bool,
+    /// What the sanitizer of an emulated device watches: off; some (the first two cases of each launch, and whole steps once); all cases [default: some]
+    #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true)]
+    pub sanitizer: Option<Sanitizer>,
     /// Leave out whole steps
     #[arg(long)]
     pub no_chain: bool,

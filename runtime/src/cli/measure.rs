@@ -6,7 +6,7 @@ use super::{CliError, murmur};
 use crate::bench::{Bandwidth, Spread};
 use crate::bundle::BundleError;
 use crate::device::{Progress, WeightSource};
-use crate::load::{Listener, Loaded, Request, load_backend};
+use crate::load::{Checks, Listener, Loaded, Request, load_backend};
 use crate::synthetic::Synthetic;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hipc_ir::bundle::Provenance;
@@ -91,7 +91,7 @@ pub fn load(args: &Measure) -> Result<(Opened, About, Loaded), CliError> {
         single_steps: false,
         trace: false,
         plain_launches: args.no_graph,
-        checked: false,
+        checks: Checks::None,
     };
     let loaded = load_backend(bundle, weights, request, &mut clock);
     clock.screen.clear();

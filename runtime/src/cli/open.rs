@@ -5,7 +5,7 @@ use super::{CliError, murmur, note};
 use crate::bundle::{Bundle, BundleError};
 use crate::device::Progress;
 use crate::engine::Engine;
-use crate::load::{Listener, Request, load};
+use crate::load::{Checks, Listener, Request, load};
 use hipc_ir::text::TokenizerData;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::ErrorKind;
@@ -75,7 +75,8 @@ impl Opened {
         screen.detail("bundle", &about);
         let weights = Arc::new(self.bundle.weights(args.model.as_deref())?);
         let (trace, plain_launches) = (args.verbose > 1, args.no_graph);
-        let request = Request { device: args.device, exact: args.exact, single_steps, trace, plain_launches, checked: false };
+        let request =
+            Request { device: args.device, exact: args.exact, single_steps, trace, plain_launches, checks: Checks::None };
         let engine = load(&self.bundle, weights, request, &mut screen);
         screen.clear();
         Ok(engine?)

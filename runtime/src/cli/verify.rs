@@ -1,6 +1,6 @@
 //! `hipfire-run verify`.
 
-use super::args::Verify;
+use super::args::{Sanitizer, Verify};
 use super::open::{Opened, Screen, progress_bar};
 use super::verify_report::{About, command, json, markdown, on_screen, reproduce, steps};
 use super::{CliError, murmur, note};
@@ -8,10 +8,10 @@ use crate::bundle::{Bundle, BundleError};
 use crate::device::cpu::CpuBackend;
 use crate::device::select::DeviceName;
 use crate::device::{Backend, DeviceError, WeightSource};
-use crate::load::{Request, load_backend};
+use crate::load::{Checks, Request, load_backend};
 use crate::synthetic::Synthetic;
 use crate::verify::chain::{Steps, chain};
-use crate::verify::{Options, Report, launches, selected};
+use crate::verify::{Options, Report, Stopped, WATCHED, launches, selected};
 use hipc_ir::fused::ProgramKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,9 +21,14 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
     let opened = Opened::open(&args.bundle)?;
     let bundle = &opened.bundle;
     let (weights, from) = weights(bundle, args)?;
+    let emulated = matches!(args.device, DeviceName::Emu(_));
+    if args.sanitizer.is_some() && !emulated {
+        return Err(CliError::Usage(format!("{} has no sanitizer\nleave out --sanitizer, or take emu:ARCH", args.device)));
+    }
+    let sanitizer = if emulated { args.sanitizer.unwrap_or(Sanitizer::Some) } else { Sanitizer::Off };
     let mut screen = Screen::new(args.verbose);
-    let request =
-        Request { device: args.device, exact: false, single_steps: false, trace: false, plain_launches: false, checked: true };
+    let checks = if sanitizer == Sanitizer::Off { Checks::Memory } else { Checks::Sanitizer };
+    let request = Request { device: args.device, exact: false, single_steps: false, trace: false, plain_launches: false, checks };
     let loaded = load_backend(bundle, weights.clone(), request, &mut screen);
     screen.clear();
     let mut backend = loaded?.backend;
@@ -36,6 +41,11 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
         rows: args.rows,
         limit: Duration::from_secs(args.seconds),
         keep_going: args.keep_going,
+        watched: match sanitizer {
+            Sanitizer::Off => 0,
+            Sanitizer::Some => WATCHED,
+            Sanitizer::All => usize::MAX,
+        },
     };
     let plan = backend.plan().clone();
     check_request(&opened, &options, &plan)?;
@@ -49,6 +59,7 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
     };
     let rows = launches(&mut *backend, &*weights, &options, &mut tell)?;
     let mut report = Report::new(&plan, backend.describe(), args.seed).with_rows(rows);
+    report.watch = sanitizer != Sanitizer::Off;
     let asked_for_one = args.launch.is_some() || args.position.is_some();
     report.no_chain = if args.no_chain {
         Some("--no-chain".into())
@@ -61,7 +72,6 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
     };
     bar.finish_and_clear();
     let manifest = bundle.manifest();
-    let emulated = matches!(args.device, DeviceName::Emu(_));
     let about = About {
         bundle: bundle.path().display().to_string(),
         bundle_hash: bundle.hash().to_string(),
@@ -137,8 +147,16 @@ fn whole(
     let graph = Arc::new(opened.bundle.graph()?);
     for kind in [ProgramKind::Decode, ProgramKind::Prompt] {
         let graph = Some((graph.clone(), weights.clone()));
-        let asked = Steps { kind, seed: options.seed, limit: options.limit, graph };
-        report.chain.extend(chain(backend, &mut cpu, &asked, tell)?);
+        let asked = Steps { kind, seed: options.seed, limit: options.limit, watched: report.watch, graph };
+        match chain(backend, &mut cpu, &asked, tell) {
+            Ok(row) => report.chain.extend(row),
+            // A device that checks found something: that is a result, too.
+            Err(DeviceError::Fault { what, .. }) => {
+                report.stopped = Some(Stopped { program: crate::verify::kind(kind), what });
+                return Ok(Some("the device stopped them".into()));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(report.chain.is_empty().then(|| "the plan has no programs".into()))
 }
@@ -157,7 +175,15 @@ fn verdict(report: &Report, args: &Verify) -> Result<(), CliError> {
             if case.tokens == 1 { "" } else { "s" },
             case.magnitude,
             failure.what,
-            reproduce(row, args).unwrap_or_default()
+            reproduce(report, args).unwrap_or_default()
+        )));
+    }
+    if let Some(stopped) = &report.stopped {
+        return Err(CliError::Check(format!(
+            "every launch is right by itself, but the device stopped whole steps ({}): {}\nreproduce with: {}",
+            stopped.program,
+            stopped.what,
+            command(args)
         )));
     }
     match report.chain.iter().find(|c| !c.passes()) {

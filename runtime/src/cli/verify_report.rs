@@ -42,13 +42,18 @@ pub(super) fn command(args: &Verify) -> String {
     if let Some(rows) = args.rows {
         let _ = write!(command, " --rows {rows}");
     }
+    if let Some(sanitizer) = args.sanitizer {
+        let _ = write!(command, " --sanitizer {sanitizer}");
+    }
     command
 }
 
-/// The command that shows a failure again.
-pub(super) fn reproduce(row: &Row, args: &Verify) -> Option<String> {
-    let failure = row.failure.as_ref()?;
-    Some(format!("{} --launch {} --position {}", command(args), row.launch, failure.case.position))
+/// The command that shows a failure again, if there is one.
+pub(super) fn reproduce(report: &Report, args: &Verify) -> Option<String> {
+    match report.failure() {
+        Some((row, failure)) => Some(format!("{} --launch {} --position {}", command(args), row.launch, failure.case.position)),
+        None => (!report.passes()).then(|| command(args)),
+    }
 }
 
 /// What whole steps gave, in one line.
@@ -73,7 +78,7 @@ pub(super) fn steps(c: &ChainRow) -> String {
     )
 }
 
-const HEADER: [&str; 12] = [
+const HEADER: [&str; 13] = [
     "launch",
     "program",
     "label",
@@ -81,6 +86,7 @@ const HEADER: [&str; 12] = [
     "layer",
     "stands for",
     "cases",
+    "watched",
     "rows",
     "worst NMSE",
     "of bound",
@@ -99,6 +105,7 @@ fn cells(row: &Row) -> Vec<String> {
         row.layer.map_or_else(|| "-".to_owned(), |l| l.to_string()),
         row.stands_for.to_string(),
         of(row.cases.to_string(), row.planned.to_string()),
+        row.watched.to_string(),
         row.rows.map_or_else(|| "all".to_owned(), |(some, all)| format!("{some} of {all}")),
         figure(row.nmse),
         format!("{:.0} %", 100.0 * row.share),
@@ -128,8 +135,12 @@ fn not_shown(about: &About, report: &Report) -> Vec<String> {
 fn summary(report: &Report, seconds: f64) -> String {
     let cases: usize = report.rows.iter().map(|r| r.cases).sum();
     let wrong = report.rows.iter().filter(|r| r.failure.is_some()).count();
+    let watched = match report.watched() {
+        0 => String::new(),
+        watched => format!(" ({watched} with the sanitizer)"),
+    };
     format!(
-        "{} of {} launches compared, {} of {} kernels, {cases} cases, {wrong} wrong, {seconds:.0} s",
+        "{} of {} launches compared, {} of {} kernels, {cases} cases{watched}, {wrong} wrong, {seconds:.0} s",
         report.rows.len(),
         report.launches,
         report.kernels_compared,
@@ -163,6 +174,9 @@ pub(super) fn on_screen(about: &About, report: &Report) -> String {
     for chain in &report.chain {
         let _ = writeln!(out, "{} {}", if chain.passes() { paint(GOOD, "pass") } else { paint(BAD, "WRONG") }, steps(chain));
     }
+    if let Some(stopped) = &report.stopped {
+        let _ = writeln!(out, "{} {}: {}", paint(BAD, "WRONG"), stopped.program, stopped.what);
+    }
     let _ = writeln!(out, "{}", summary(report, about.seconds));
     let _ = writeln!(out, "not shown:");
     for line in not_shown(about, report) {
@@ -180,12 +194,18 @@ pub(super) fn json(about: &About, report: &Report, args: &Verify) -> Result<Stri
         report: &'a Report,
         passes: bool,
         reproduce: Option<String>,
+        shown: Vec<String>,
         not_shown: Vec<String>,
     }
-    let reproduce = report.failure().and_then(|(row, _)| reproduce(row, args));
-    let all = All { about, report, passes: report.passes(), reproduce, not_shown: not_shown(about, report) };
+    let (passes, reproduce) = (report.passes(), reproduce(report, args));
+    let all = All { about, report, passes, reproduce, shown: report.shown(), not_shown: not_shown(about, report) };
     let text = serde_json::to_string_pretty(&all).map_err(|e| CliError::Internal(e.to_string()))?;
     Ok(format!("{text}\n"))
+}
+
+/// As code, line by line.
+fn quoted(text: &str) -> String {
+    text.lines().fold(String::new(), |out, line| out + "    " + line + "\n")
 }
 
 pub(super) fn markdown(about: &About, report: &Report, args: &Verify) -> String {
@@ -193,8 +213,13 @@ pub(super) fn markdown(about: &About, report: &Report, args: &Verify) -> String 
     let verdict = if report.passes() { "**Passed.**" } else { "**Failed.**" };
     let _ = writeln!(out, "{verdict} {}.\n", summary(report, about.seconds));
     if let Some((row, failure)) = report.failure() {
-        let _ = writeln!(out, "Launch {} ({} {}): {}. Reproduce with\n", row.launch, row.program, row.label, failure.what);
-        let _ = writeln!(out, "    {}\n", reproduce(row, args).unwrap_or_default());
+        let _ = writeln!(out, "Launch {} ({} {}):\n\n{}", row.launch, row.program, row.label, quoted(&failure.what));
+    }
+    if let Some(stopped) = &report.stopped {
+        let _ = writeln!(out, "Whole steps, {}:\n\n{}", stopped.program, quoted(&stopped.what));
+    }
+    if let Some(command) = reproduce(report, args) {
+        let _ = writeln!(out, "Reproduce with\n\n{}", quoted(&command));
     }
     let p = &about.provenance;
     let compiler = p.compilers.iter().find(|(arch, _)| *arch == report.target).map_or("unknown", |(_, with)| with);
@@ -232,12 +257,7 @@ pub(super) fn markdown(about: &About, report: &Report, args: &Verify) -> String 
         let _ = writeln!(out, "- {} {}.", if chain.passes() { "Pass:" } else { "**Wrong:**" }, steps(chain));
     }
     let _ = writeln!(out, "\n## What was shown\n");
-    for line in [
-        "Integer products lie within NMSE 1e-10 of the reference, other f32 within 1e-7, copies are exact.",
-        "int8 scales lie within 1e-6, or within what f32 can hold of their block's largest value; quants differ only at ties, by one.",
-        "Nothing was written beside results, counters are zero again, weights on the device are those given, and the same inputs give \
-         the same bits.",
-    ] {
+    for line in report.shown() {
         let _ = writeln!(out, "- {line}");
     }
     let _ = writeln!(out, "\n## What was not\n");

@@ -48,7 +48,7 @@ pub fn measure<D: Driver + ?Sized>(driver: &mut D, module: &[u8], bytes: u64, ti
     }
     driver.upload(span, &[tiles.to_le_bytes(), u64::from(groups).to_le_bytes()].concat())?;
     let kernargs: Vec<u8> = [from, span, seen].iter().flat_map(|p| p.to_le_bytes()).collect();
-    let launch = KernelLaunch { kernel, grid: [groups, 1, 1], threads: THREADS, kernargs: &kernargs };
+    let launch = KernelLaunch { kernel, grid: [groups, 1, 1], threads: THREADS, kernargs: &kernargs, operands: &[] };
     driver.launch(launch)?;
     let mut seconds = Vec::with_capacity(times as usize);
     for _ in 0..times {

@@ -14,6 +14,12 @@ impl Backend for Box<dyn Backend> {
     fn read(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
         (**self).read(buffer, offset, bytes)
     }
+    fn forget(&mut self, buffer: Buffer, offset: u64, bytes: u64) -> Result<(), DeviceError> {
+        (**self).forget(buffer, offset, bytes)
+    }
+    fn watch(&mut self, on: bool) {
+        (**self).watch(on);
+    }
     fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError> {
         (**self).run(program, range)
     }

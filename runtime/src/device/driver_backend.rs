@@ -2,13 +2,14 @@
 //! kernel arguments of every launch once, so that a step is nothing but driver calls.
 
 use super::{
-    Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, ReadTimes, Recording, WeightSource, bandwidth,
+    Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, Operand, ReadTimes, Recording, WeightSource,
+    bandwidth,
 };
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::dtype::Layout;
-use hipc_ir::fused::{FusedOp, Repack};
-use hipc_ir::plan::{Buffer, BufferKind, Plan, Space, StepState};
+use hipc_ir::fused::{Access, FusedOp, Repack, Shape};
+use hipc_ir::plan::{Buffer, BufferKind, Plan, Program, Space, StepState};
 use std::ops::Range;
 
 /// Where buffers lie.
@@ -39,11 +40,13 @@ struct Ready {
     grid: [u32; 3],
     threads: u32,
     kernargs: Vec<u8>,
+    operands: Vec<Operand>,
 }
 
 impl Ready {
     fn launch(&self) -> KernelLaunch<'_> {
-        KernelLaunch { kernel: self.kernel, grid: self.grid, threads: self.threads, kernargs: &self.kernargs }
+        let Self { kernel, grid, threads, kernargs, operands } = self;
+        KernelLaunch { kernel: *kernel, grid: *grid, threads: *threads, kernargs, operands }
     }
 }
 
@@ -184,6 +187,13 @@ impl<D: Driver> Backend for DriverBackend<D> {
         let at = self.locate(buffer, offset, bytes.len())?;
         self.driver.download(at, bytes)
     }
+    fn forget(&mut self, buffer: Buffer, offset: u64, bytes: u64) -> Result<(), DeviceError> {
+        let at = self.locate(buffer, offset, bytes as usize)?;
+        self.driver.forget(at, bytes)
+    }
+    fn watch(&mut self, on: bool) {
+        self.driver.watch(on);
+    }
     fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError> {
         for ready in launches_of(&self.programs, program, &range)? {
             self.driver.launch(ready.launch())?;
@@ -319,10 +329,15 @@ fn allocate<D: Driver>(driver: &mut D, plan: &Plan, placement: Placement) -> Res
     let mut alloc = |space: Space, bytes: u64| {
         let bytes = bytes.max(1);
         let given = if space == Space::Pinned { driver.alloc_pinned(bytes) } else { driver.alloc(bytes) };
-        given.map_err(|error| match error {
+        let at = given.map_err(|error| match error {
             DeviceError::OutOfMemory { free, .. } => out_of_memory(driver.describe(), plan, needed(plan), free, free),
             other => other,
-        })
+        })?;
+        // Drivers zero all of it, but a plan may rely on that in these spaces only.
+        if !matches!(space, Space::Persistent | Space::Pinned) {
+            driver.forget(at, bytes)?;
+        }
+        Ok(at)
     };
     match placement {
         Placement::Separate => plan.buffers.values().map(|b| alloc(b.space, b.bytes)).collect(),
@@ -339,24 +354,33 @@ fn allocate<D: Driver>(driver: &mut D, plan: &Plan, placement: Placement) -> Res
 
 /// The launches of all programs, and those at load.
 fn pack(plan: &Plan, kernels: &[u64], addresses: &[DevicePtr]) -> Result<(Vec<Vec<Ready>>, Vec<Load>), DeviceError> {
-    let launch = |l: &hipc_ir::plan::Launch| {
+    let launch = |l: &hipc_ir::plan::Launch, tokens: u32| {
         let spec = plan.kernels.get(l.kernel);
         let Some(spec) = spec.filter(|s| s.op.params().len() == l.args.len()) else {
             return Err(DeviceError::Internal(format!("launch {} doesn't match its kernel {}", l.label, l.kernel)));
         };
-        let mut kernargs = Vec::with_capacity(8 * l.args.len());
-        for &buffer in &l.args {
+        let (mut kernargs, mut operands) = (Vec::with_capacity(8 * l.args.len()), Vec::with_capacity(l.args.len()));
+        for (param, &buffer) in spec.op.params().iter().zip(&l.args) {
             let Some(at) = addresses.get(buffer.index()) else {
                 return Err(DeviceError::Internal(format!("launch {} takes {buffer}, which doesn't exist", l.label)));
             };
             kernargs.extend_from_slice(&at.to_le_bytes());
+            let bytes = match param.shape {
+                // Programs share one buffer of each, as large as the largest of their launches needs.
+                Shape::Scratch => spec.scratch_bytes(tokens),
+                Shape::Counters => spec.counter_bytes(tokens),
+                Shape::F32(n) => 4 * u64::from(tokens) * u64::from(n),
+                _ => plan.buffers[buffer].bytes,
+            };
+            operands.push(Operand { address: *at, bytes, writable: param.access != Access::Read });
         }
-        Ok(Ready { kernel: kernels[l.kernel.index()], grid: l.grid, threads: spec.threads(), kernargs })
+        Ok(Ready { kernel: kernels[l.kernel.index()], grid: l.grid, threads: spec.threads(), kernargs, operands })
     };
-    let programs = plan.programs.iter().map(|p| p.launches.iter().map(launch).collect()).collect::<Result<_, _>>()?;
+    let of = |p: &Program| p.launches.iter().map(|l| launch(l, p.tokens)).collect::<Result<_, _>>();
+    let programs = plan.programs.iter().map(of).collect::<Result<_, _>>()?;
     let load = |l: &hipc_ir::plan::Launch| {
         let staging = l.args.get(1).map_or(0, |b| addresses[b.index()]);
-        launch(l).map(|launch| Load { staging, launch })
+        launch(l, 1).map(|launch| Load { staging, launch })
     };
     Ok((programs, plan.load.iter().map(load).collect::<Result<_, _>>()?))
 }

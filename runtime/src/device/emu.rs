@@ -2,8 +2,8 @@
 //! of that architecture would run, with the same plan, weights and kernel arguments, and tells of every access outside memory.
 
 use super::host::memory;
-use super::{DeviceError, DevicePtr, Driver, KernelLaunch};
-use hipc_emulator::{Arch, Dispatch, EmulatorError, Memory, Module, Options, Report, Unmapped};
+use super::{DeviceError, DevicePtr, Driver, KernelLaunch, Operand};
+use hipc_emulator::{Arch, Dispatch, EmulatorError, Extent, Memory, Module, Options, Report, Unmapped};
 
 /// Instructions of a wave, unless told otherwise: a launch of the largest kernel stays far below.
 const BUDGET: u64 = 1 << 32;
@@ -11,7 +11,7 @@ const BUDGET: u64 = 1 << 32;
 /// Executes code objects of one architecture. A launch is over when it returns.
 pub struct Emulator {
     budget: u64,
-    sanitize: bool,
+    watched: bool,
     arch: &'static Arch,
     memory: Memory,
     modules: Vec<Module>,
@@ -31,7 +31,7 @@ impl Emulator {
     /// A GPU without memory in use.
     pub fn new(arch: &'static Arch) -> Self {
         let (memory, done) = (Memory::new(), Report::default());
-        Self { arch, budget: BUDGET, sanitize: false, memory, modules: Vec::new(), kernels: Vec::new(), allocated: 0, done }
+        Self { arch, budget: BUDGET, watched: false, memory, modules: Vec::new(), kernels: Vec::new(), allocated: 0, done }
     }
 
     /// With at most so many instructions per wave; more are a fault.
@@ -39,13 +39,13 @@ impl Emulator {
         Self { budget, ..self }
     }
 
-    /// With the sanitizer: what hardware may punish is a fault, too. It takes many times as long. To be called before anything is allocated.
+    /// With the sanitizer from the beginning: what hardware may punish is a fault, too. It takes many times as long.
     pub fn sanitizing(self) -> Self {
-        Self { sanitize: true, memory: Memory::tracking(), ..self }
+        Self { watched: true, ..self }
     }
 
     /// With every buffer across a multiple of 4 GiB: addresses whose upper half is wrong are a fault. To be called before anything is
-    /// allocated, and after [`Self::sanitizing`].
+    /// allocated.
     pub fn straddling(self) -> Self {
         Self { memory: self.memory.straddling(), ..self }
     }
@@ -89,10 +89,16 @@ impl Driver for Emulator {
         }
         self.allocated += bytes;
         // The contract of drivers, which kernels rely on for their counters.
-        Ok(self.memory.allocate_zeroed(bytes))
+        Ok(self.memory.allocate(bytes))
+    }
+    fn forget(&mut self, from: DevicePtr, bytes: u64) -> Result<(), DeviceError> {
+        if self.watched { self.memory.undefine(from, bytes).map_err(|e| self.unmapped(e)) } else { Ok(()) }
     }
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError> {
         self.memory.write(to, bytes).map_err(|e| self.unmapped(e))
+    }
+    fn watch(&mut self, on: bool) {
+        self.watched = on;
     }
     fn download(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError> {
         self.memory.read(from, bytes).map_err(|e| self.unmapped(e))
@@ -122,7 +128,10 @@ impl Driver for Emulator {
             dynamic_lds: 0,
             kernarg: launch.kernargs,
         };
-        let options = Options { budget: self.budget, sanitize: self.sanitize, ..Options::default() };
+        let extent = |o: &Operand| Extent { address: o.address, bytes: o.bytes, writable: o.writable };
+        let extents: Vec<Extent> = launch.operands.iter().map(extent).collect();
+        let extents = Some(&extents[..]).filter(|e| !e.is_empty());
+        let options = Options { budget: self.budget, sanitize: self.watched, extents, ..Options::default() };
         let report = self.modules[*module].run(&dispatch, &self.memory, &options).map_err(|e| self.fault(e))?;
         self.done.instructions += report.instructions;
         self.done.lane_instructions += report.lane_instructions;

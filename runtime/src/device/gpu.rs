@@ -134,7 +134,7 @@ impl<P: Platform> GpuDriver<P> {
 
     /// Enqueues a launch; one of a graph may begin before the one before it has ended, if its kernel was made for that.
     fn submit(&self, launch: KernelLaunch<'_>, overlap: bool) -> Result<(), DeviceError> {
-        let KernelLaunch { kernel, grid, threads, kernargs } = launch;
+        let KernelLaunch { kernel, grid, threads, kernargs, .. } = launch;
         let Some(&function) = usize::try_from(kernel).ok().and_then(|k| self.functions.get(k)) else {
             return Err(DeviceError::Internal(format!("kernel {kernel} isn't loaded")));
         };

@@ -25,7 +25,7 @@ pub use bandwidth::{ReadTimes, measure as read_memory};
 pub(crate) use driver_backend::check_fits;
 pub use driver_backend::{DriverBackend, Placement, Progress};
 pub use gpu::GpuDevice;
-pub use record::{Graph, KernelLaunch, Mark, MemoryUse, Recording};
+pub use record::{Graph, KernelLaunch, Mark, MemoryUse, Operand, Recording};
 
 /// Why a device could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +124,15 @@ pub trait Backend {
     fn write(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<(), DeviceError>;
     /// Reads part of a buffer after everything enqueued before.
     fn read(&mut self, buffer: Buffer, offset: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
+    /// From here on no launch may rely on what a part of a buffer holds, until it is written: for devices that watch it.
+    fn forget(&mut self, buffer: Buffer, offset: u64, bytes: u64) -> Result<(), DeviceError> {
+        let _ = (buffer, offset, bytes);
+        Ok(())
+    }
+    /// Whether launches from here on are watched, on devices that can: what hardware may punish is a [`DeviceError::Fault`] then.
+    fn watch(&mut self, on: bool) {
+        let _ = on;
+    }
     /// Enqueues launches `range` of program number `program` of the plan.
     fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError>;
     /// Prepares launches `range` of a program, `repeat` times in a row, to be enqueued at once: as a graph where the device has
@@ -188,6 +197,15 @@ pub trait Driver {
     }
     /// Copies to the device, ordered with launches; returns when `bytes` may be reused.
     fn upload(&mut self, to: DevicePtr, bytes: &[u8]) -> Result<(), DeviceError>;
+    /// From here on no launch may rely on what these bytes hold, until they are written: for drivers that watch it.
+    fn forget(&mut self, from: DevicePtr, bytes: u64) -> Result<(), DeviceError> {
+        let _ = (from, bytes);
+        Ok(())
+    }
+    /// Whether launches from here on are watched, see [`Backend::watch`].
+    fn watch(&mut self, on: bool) {
+        let _ = on;
+    }
     /// Copies from the device after everything enqueued before.
     fn download(&mut self, from: DevicePtr, bytes: &mut [u8]) -> Result<(), DeviceError>;
     /// Waits until the upper half of this word of [`Driver::alloc_pinned`]'s memory is `number`; the lower half, which was written

@@ -1,8 +1,20 @@
 //! What is prepared once and used every step: launches, graphs, recordings; and marks in the stream of work.
 
+use super::DevicePtr;
 use super::slots::Slot;
 use std::ops::Range;
 use std::time::Instant;
+
+/// Memory that a launch may touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// First byte.
+    pub address: DevicePtr,
+    /// Bytes.
+    pub bytes: u64,
+    /// Whether the launch may write it.
+    pub writable: bool,
+}
 
 /// A kernel with all that a launch of it needs.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +27,8 @@ pub struct KernelLaunch<'a> {
     pub threads: u32,
     /// Packed kernel arguments; copied by the call that takes them.
     pub kernargs: &'a [u8],
+    /// All that it may touch, for devices that check it. Empty: whatever is allocated.
+    pub operands: &'a [Operand],
 }
 
 /// A graph of launches that its driver can enqueue with one call. Dropping it gives it back.

@@ -208,7 +208,7 @@ impl Bench<'_> {
         let kernargs: Vec<Vec<u8>> = (0..n).map(|i| self.operands.kernargs(i, pos)).collect();
         let (grid, threads) = (spec.grid(1), spec.threads());
         let launches: Vec<KernelLaunch<'_>> =
-            kernargs.iter().map(|kernargs| KernelLaunch { kernel, grid, threads, kernargs }).collect();
+            kernargs.iter().map(|kernargs| KernelLaunch { kernel, grid, threads, kernargs, operands: &[] }).collect();
         let graph = self.driver.capture(&launches)?;
         let driver = &mut *self.driver;
         let run = |driver: &mut dyn Driver| match &graph {

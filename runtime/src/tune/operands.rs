@@ -156,7 +156,8 @@ impl Operands {
             }
         }
         let kernargs: Vec<u8> = self.placed.iter().flat_map(|p| p.at.to_le_bytes()).collect();
-        driver.launch(KernelLaunch { kernel, grid: spec.grid(1), threads: spec.threads(), kernargs: &kernargs })?;
+        let (grid, threads) = (spec.grid(1), spec.threads());
+        driver.launch(KernelLaunch { kernel, grid, threads, kernargs: &kernargs, operands: &[] })?;
         let mut all = Vec::with_capacity(self.placed.len());
         for p in &self.placed {
             let mut bytes = vec![0; if written(&p) { p.bytes as usize } else { 0 }];

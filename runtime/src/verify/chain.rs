@@ -18,7 +18,7 @@ use super::report::{ChainRow, Unfused};
 use crate::device::{Backend, DeviceError, WeightSource};
 use hipc_ir::fused::{FusedOp, ProgramKind, Role, Shape};
 use hipc_ir::graph::{Graph, Weight};
-use hipc_ir::plan::{Plan, Program, SamplingState, StepState};
+use hipc_ir::plan::{Buffer, Plan, Program, SamplingState, Space, StepState};
 use hipc_reference::{ExactState, WeightAccess};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ pub struct Steps {
     pub seed: u64,
     /// Where this has passed, `cpu` moves its embedding no further time.
     pub limit: Duration,
+    /// Whether the device watches the steps, if it can; not when they are repeated.
+    pub watched: bool,
     /// The unfused graph with its weights, if it is compared with.
     pub graph: Option<(Arc<Graph>, Arc<dyn WeightSource + Send>)>,
 }
@@ -63,8 +65,10 @@ pub fn chain(
     let mut random = Random::fork(asked.seed, 0xc4a1);
     let run = Run { number, at_once: at_once as usize, tokens: (0..count).map(|_| random.below(plan.model.vocab)).collect() };
     tell(&format!("{} steps on the device", kind(asked.kind)));
-    run.prepare(device, &plan)?;
-    let (logits, ids) = run.all(device, &mut |backend, launches| backend.run(number, launches))?;
+    device.watch(asked.watched);
+    let first = run.prepare(device, &plan).and_then(|()| run.all(device, &mut |backend, launches| backend.run(number, launches)));
+    device.watch(false);
+    let (logits, ids) = first?;
     let twice = run.last(device, &mut |backend, launches| backend.run(number, launches))? == (logits.clone(), ids.clone());
     let recording = device.record(number, 0..plan.programs[number].launches.len(), 1)?;
     let replayed = run.last(device, &mut |backend, _| backend.replay(&recording))? == (logits.clone(), ids);
@@ -140,8 +144,9 @@ impl Run {
         &plan.programs[self.number]
     }
 
-    /// What no step writes: greedy, and counters at zero.
+    /// What no step writes: greedy, and counters at zero. Caches hold nothing yet.
     fn prepare(&self, backend: &mut dyn Backend, plan: &Plan) -> Result<(), DeviceError> {
+        forget(backend, Space::Cache)?;
         backend.write(plan.sampling, 0, &SamplingState::default().to_bytes())?;
         for launch in &self.program(plan).launches {
             for (param, &buffer) in plan.kernels[launch.kernel].op.params().iter().zip(&launch.args) {
@@ -158,6 +163,7 @@ impl Run {
         let (state, tokens, launches) = (plan.state, plan.tokens, self.program(plan).launches.len());
         let fed: Vec<u8> = self.tokens[at..at + self.at_once].iter().flat_map(|t| t.to_le_bytes()).collect();
         let n = self.at_once as i32;
+        forget(backend, Space::Arena)?;
         backend.write(tokens, 4 * at as u64, &fed)?;
         backend.write(state, 0, &StepState { pos: at as i32, n, head_from: n - 1, generation: 0 }.to_bytes())?;
         enqueue(backend, 0..launches)
@@ -191,6 +197,13 @@ impl Run {
         let ids = read(ids, 4)?;
         Ok((read(logits, row)?, ids))
     }
+}
+
+/// Whatever buffers of a space hold is left from before: no step may rely on it.
+fn forget(backend: &mut dyn Backend, space: Space) -> Result<(), DeviceError> {
+    let of_space = backend.plan().buffers.iter().filter(|(_, decl)| decl.space == space);
+    let all: Vec<(Buffer, u64)> = of_space.map(|(buffer, decl)| (buffer, decl.bytes)).collect();
+    all.into_iter().try_for_each(|(buffer, bytes)| backend.forget(buffer, 0, bytes))
 }
 
 /// Launches one after the other; behind the embedding, its values are moved by ± 2⁻²³.

@@ -13,6 +13,7 @@ use hipc_ir::graph::Weight;
 use hipc_ir::plan::{Buffer, BufferKind, KernelSpec, Launch, Plan, SamplingState};
 use hipc_reference::blocks::{Q8Token, split_row};
 use hipc_reference::launch::{check, strayed};
+use std::ops::Range;
 
 /// A launch with what every case of it shares.
 pub struct Bench<'a> {
@@ -88,12 +89,22 @@ impl<'a> Bench<'a> {
         Ok(all)
     }
 
-    /// Runs a case twice; what is wrong, if anything is.
-    pub fn run(&mut self, backend: &mut dyn Backend, case: Case, row: &mut Row) -> Result<Option<String>, DeviceError> {
+    /// Runs a case twice; what is wrong, if anything is. `watched`: the first time under the device's watch, if it has one. That the
+    /// second run leaves the same bits then shows, too, that the watch changed nothing.
+    pub fn run(
+        &mut self,
+        backend: &mut dyn Backend,
+        case: Case,
+        watched: bool,
+        row: &mut Row,
+    ) -> Result<Option<String>, DeviceError> {
         let before = self.inputs(case)?;
         let once = |backend: &mut dyn Backend, all: bool| {
-            for (i, _, buffer) in self.own().filter(|(_, p, _)| all || p.access != Access::Read) {
+            for (i, param, buffer) in self.own().filter(|(_, p, _)| all || p.access != Access::Read) {
                 backend.write(buffer, 0, &before[i])?;
+                for range in unwritten(param, &before[i], case) {
+                    backend.forget(buffer, range.start, range.end - range.start)?;
+                }
             }
             backend.run(self.place.program, self.place.index..self.place.index + 1)?;
             let mut after = vec![Bytes::default(); self.params.len()];
@@ -105,7 +116,10 @@ impl<'a> Bench<'a> {
             }
             Ok::<_, DeviceError>(after)
         };
-        let after = once(backend, true)?;
+        backend.watch(watched);
+        let after = once(backend, true);
+        backend.watch(false);
+        let after = after?;
         if let Some(what) = self.compare(case, &before, &after, row)? {
             return Ok(Some(what));
         }
@@ -169,6 +183,22 @@ impl<'a> Bench<'a> {
             }
         }
         Ok(None)
+    }
+}
+
+/// The parts of an operand that hold nothing which the launch may rely on: results, and positions of a cache behind the step's.
+fn unwritten(param: &Param, bytes: &[u8], case: Case) -> Vec<Range<u64>> {
+    let all = bytes.len() as u64;
+    match (param.access, param.shape) {
+        (Access::Write, _) => std::iter::once(0..all).collect(),
+        (_, Shape::Cache(cache)) => {
+            let position = u64::from(cache.head_dim) * u64::from(cache.kv.bytes());
+            let head = |h: u32| (u64::from(h) * u64::from(cache.ctx), u64::from(h + 1) * u64::from(cache.ctx));
+            let next = u64::from(case.position + case.tokens);
+            let behind = (0..cache.heads).map(head).map(|(from, to)| (from + next).min(to) * position..to * position);
+            behind.filter(|r| r.end <= all && !r.is_empty()).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -14,7 +14,7 @@ pub mod report;
 mod subset;
 
 pub use cases::Case;
-pub use report::{ChainRow, Failure, Report, Row, Unfused};
+pub use report::{ChainRow, Failure, Report, Row, Stopped, Unfused};
 
 use crate::device::{Backend, DeviceError, WeightSource};
 use hipc_ir::fused::{FusedOp, ProgramKind};
@@ -45,12 +45,18 @@ pub struct Options {
     pub limit: Duration,
     /// Go on behind a launch that is wrong.
     pub keep_going: bool,
+    /// Cases of each launch, from the first, that run under the device's watch, if it has one.
+    pub watched: usize,
 }
+
+/// Cases of a launch that are watched unless told otherwise: two different places, so that watching takes not much longer.
+pub const WATCHED: usize = 2;
 
 impl Default for Options {
     fn default() -> Self {
         let limit = Duration::from_secs(600);
-        Self { seed: 1, layers: None, launch: None, position: None, all: false, rows: None, limit, keep_going: false }
+        let keep_going = false;
+        Self { seed: 1, layers: None, launch: None, position: None, all: false, rows: None, limit, keep_going, watched: WATCHED }
     }
 }
 
@@ -152,12 +158,14 @@ fn one(
         if row.cases > 0 && Instant::now() >= until {
             break;
         }
-        let wrong = match bench.run(backend, case, &mut row) {
+        let watched = row.cases < options.watched;
+        let wrong = match bench.run(backend, case, watched, &mut row) {
             // A device that checks found something: that is a result, too.
             Err(DeviceError::Fault { what, .. }) => Some(what),
             other => other?,
         };
         row.cases += 1;
+        row.watched += usize::from(watched);
         if let Some(what) = wrong {
             row.failure = Some(Failure { case, what });
             return Ok(row);

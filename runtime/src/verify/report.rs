@@ -27,6 +27,8 @@ pub struct Row {
     pub cases: usize,
     /// Cases that there are; more than were compared if time ran out or one was wrong.
     pub planned: usize,
+    /// Cases that ran under the device's watch.
+    pub watched: usize,
     /// Rows compared, and rows in all; none where all were.
     pub rows: Option<(u32, u32)>,
     /// Largest noise.
@@ -98,6 +100,15 @@ impl ChainRow {
     }
 }
 
+/// Whole steps that the device stopped.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stopped {
+    /// `decode` or `prompt`.
+    pub program: &'static str,
+    /// What the device found.
+    pub what: String,
+}
+
 /// All that was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -115,8 +126,12 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Whole steps, by program.
     pub chain: Vec<ChainRow>,
-    /// Why there are none, if there are none.
+    /// Whole steps that the device stopped.
+    pub stopped: Option<Stopped>,
+    /// Why no step was compared, if none was.
     pub no_chain: Option<String>,
+    /// Whether the device could watch, and was asked to.
+    pub watch: bool,
     /// The seed.
     pub seed: u64,
 }
@@ -133,7 +148,9 @@ impl Report {
             kernels_compared: 0,
             rows: Vec::new(),
             chain: Vec::new(),
+            stopped: None,
             no_chain: None,
+            watch: false,
             seed,
         }
     }
@@ -155,7 +172,29 @@ impl Report {
 
     /// Whether nothing is wrong.
     pub fn passes(&self) -> bool {
-        self.failure().is_none() && self.chain.iter().all(ChainRow::passes)
+        self.failure().is_none() && self.stopped.is_none() && self.chain.iter().all(ChainRow::passes)
+    }
+
+    /// What was shown, a sentence each; nothing as long as something is wrong.
+    pub fn shown(&self) -> Vec<String> {
+        if !self.passes() {
+            return vec!["Nothing about the whole: something is wrong. Launches and steps that pass do so by themselves.".into()];
+        }
+        let mut all = SHOWN.map(str::to_owned).to_vec();
+        let watched = self.watched();
+        if watched > 0 {
+            let cases: usize = self.rows.iter().map(|r| r.cases).sum();
+            let steps = if self.chain.is_empty() { "" } else { " and the first run of whole steps" };
+            all.push(format!(
+                "The sanitizer watched {watched} of {cases} cases, the first ones of each launch{steps}: {WATCHED}"
+            ));
+        }
+        all
+    }
+
+    /// Cases that ran under the device's watch.
+    pub fn watched(&self) -> usize {
+        self.rows.iter().map(|r| r.watched).sum()
     }
 
     /// What was not shown, a sentence each; `emulated`: by a device that interprets the machine code.
@@ -163,6 +202,8 @@ impl Report {
         let mut all = Vec::new();
         if emulated {
             all.extend(EMULATED.map(str::to_owned));
+            let more = if self.watch { &WATCHED_NOT[..] } else { &UNWATCHED[..] };
+            all.extend(more.iter().map(|&what| what.to_owned()));
         }
         if self.kernels_compared < self.kernels {
             all.push(format!("{} of {} kernels were not compared.", self.kernels - self.kernels_compared, self.kernels));
@@ -171,6 +212,10 @@ impl Report {
         if launches < self.launches {
             let rest = self.launches - launches;
             all.push(format!("{rest} launches were not compared by themselves; --all compares those of equal kernels, too."));
+        }
+        if self.watch {
+            let cases: usize = self.rows.iter().map(|r| r.cases - r.watched).sum();
+            all.push(format!("{cases} cases ran without the sanitizer, and so did steps when they were repeated; --sanitizer all watches every case."));
         }
         let cut = self.rows.iter().filter(|r| r.cases < r.planned).count();
         if cut > 0 {
@@ -204,13 +249,41 @@ impl Report {
     }
 }
 
+/// What every comparison shows.
+const SHOWN: [&str; 3] = [
+    "Integer products lie within NMSE 1e-10 of the reference, other f32 within 1e-7, copies are exact.",
+    "int8 scales lie within 1e-6, or within what f32 can hold of their block's largest value; quants differ only at ties, by one.",
+    "Nothing was written beside results, counters are zero again, weights on the device are those given, and the same inputs give the \
+     same bits.",
+];
+
+/// What the sanitizer shows.
+const WATCHED: &str = "every access lay within the launch's operands and was aligned, read-only operands weren't written; nothing that \
+    left the registers, no address, no branch and no mask of lanes depended on registers, LDS, scratch or memory that was never \
+    written; every register was waited for before it was used; no two waves raced in LDS and no two workgroups in memory; all waves \
+    met at the same barriers.";
+
+/// What even the sanitizer doesn't see.
+const WATCHED_NOT: [&str; 2] = [
+    "Wait states between dependent instructions and clauses don't exist here; the sanitizer knows outstanding counters only, and of what \
+     depends on undefined bits what three other values for them show.",
+    "Memory is coherent here at once: the sanitizer asks for an atomic and an invalidation between workgroups that share data, not for \
+     the right scope or a write-back, and looks at the bytes that these cases touch.",
+];
+
+/// What is not seen without the sanitizer.
+const UNWATCHED: [&str; 3] = [
+    "Hazards that hardware leaves to the compiler (wait states between dependent instructions, outstanding counters, clauses) don't \
+     exist here: every instruction's result is there for the next one. The sanitizer, which knows counters, was off.",
+    "Memory is coherent here at once and in order: a missing cache write-back or invalidation isn't seen.",
+    "The sanitizer was off: values that nobody wrote, accesses of buffers of other launches, races, and barriers at which waves don't \
+     meet weren't looked for.",
+];
+
 /// What no emulator can show.
-const EMULATED: [&str; 4] = [
+const EMULATED: [&str; 2] = [
     "The machine code was interpreted, not run: v_rcp, v_rsq, v_sqrt, v_exp, v_log, v_sin and v_cos are rounded correctly here, and \
      hardware's results may be off by a unit in the last place.",
-    "Hazards that hardware leaves to the compiler (wait states between dependent instructions, outstanding counters, clauses) don't \
-     exist here: every instruction's result is there for the next one.",
-    "Memory is coherent here at once and in order: a missing cache write-back or invalidation isn't seen.",
     "Waves of a workgroup run one after the other between barriers, workgroups on a few threads: other interleavings weren't tried.",
 ];
 
@@ -230,6 +303,7 @@ impl Row {
             stands_for: program.launches.iter().filter(|l| l.kernel == launch.kernel).count(),
             cases: 0,
             planned,
+            watched: 0,
             rows: None,
             nmse: 0.0,
             share: 0.0,

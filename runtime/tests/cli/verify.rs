@@ -53,5 +53,6 @@ fn a_model_file_that_is_gone_is_replaced_by_random_weights() {
 fn what_is_not_there_is_refused() {
     refused(&["verify", "plan.bin", "--device", "cpu", "--launch", "99999"], 2, &["there is no launch 99999"]);
     refused(&["verify", "plan.bin", "--device", "cpu", "--position", "192"], 2, &["there is no position 192"]);
+    refused(&["verify", "plan.bin", "--device", "cpu", "--sanitizer", "all"], 2, &["cpu has no sanitizer", "emu:ARCH"]);
     refused(&["verify", "nowhere.bin"], 2, &["there is no bundle nowhere.bin"]);
 }

@@ -23,6 +23,16 @@ pub fn questions() -> Vec<(String, String)> {
 /// # Panics
 /// If an answer has another word, or comes as one piece.
 pub fn ask(device: &str, engine: &mut dyn Engine, questions: &[(String, String)]) {
+    let wrong = wrong_answers(engine, questions);
+    println!("{device}: {} of {} questions answered word for word", questions.len() - wrong.len(), questions.len());
+    assert!(wrong.is_empty(), "{device}:\n{}", wrong.join("\n"));
+}
+
+/// The same: what was answered otherwise, and what was expected.
+///
+/// # Panics
+/// If the engine fails, or an answer comes as one piece.
+pub fn wrong_answers(engine: &mut dyn Engine, questions: &[(String, String)]) -> Vec<String> {
     let data = hipc_models::load(demo_model()).unwrap().tokenizer.unwrap();
     let (tokenizer, template) = (Tokenizer::new(&data).unwrap(), ChatTemplate::of(&data).unwrap().unwrap());
     let mut conversation = Conversation::new(template, None);
@@ -43,6 +53,5 @@ pub fn ask(device: &str, engine: &mut dyn Engine, questions: &[(String, String)]
             wrong.push(format!("{question}\n  {text} ({:?})\n  expected: {answer}", summary.ended));
         }
     }
-    println!("{device}: {} of {} questions answered word for word", questions.len() - wrong.len(), questions.len());
-    assert!(wrong.is_empty(), "{device}:\n{}", wrong.join("\n"));
+    wrong
 }

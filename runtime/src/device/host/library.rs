@@ -118,7 +118,7 @@ impl Driver for HostLibrary {
         Ok((first..self.kernels.len() as u64).collect())
     }
     fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError> {
-        let KernelLaunch { kernel, grid, threads, kernargs } = launch;
+        let KernelLaunch { kernel, grid, threads, kernargs, .. } = launch;
         let known = usize::try_from(kernel).ok().and_then(|k| self.kernels.get(k));
         let found = known.and_then(|&(unit, address)| Some((self.units.get(unit)?, address)));
         let Some((unit, address)) = found else {

@@ -202,7 +202,7 @@ impl Driver for HostProcess {
         kernels.iter().map(find).collect()
     }
     fn launch(&mut self, launch: KernelLaunch<'_>) -> Result<(), DeviceError> {
-        let KernelLaunch { kernel, grid, threads, kernargs } = launch;
+        let KernelLaunch { kernel, grid, threads, kernargs, .. } = launch;
         let order = u64::from(self.order.code());
         let request = Request { grid, threads, extra: kernargs, ..Request::new(Kind::Launch, kernel, order) };
         self.ask(&request, &[], &mut []).map(drop)
