@@ -15,11 +15,6 @@ pub const ALL: Finish = Finish { raw: true, gain: true, f32: true, q8: true, ssq
 pub const CTX: u32 = 96;
 const DEFERRED: Deferred = Deferred { n: 256, eps: Real(1e-5) };
 
-/// A geometry of `waves` waves with `tile` outputs; a GEMV sets the rest.
-pub fn geometry(wave: u32, waves: u32, tile: u32) -> Geometry {
-    Geometry { wave, waves, rows_per_wave: 1, k_waves: 1, row_steps: 1, tile, tokens: 1, splits: 1, parts_in: 0 }
-}
-
 /// How a GEMV is spread in a case: waves that share rows, waves that split K, rows at a time, outputs, tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
@@ -64,7 +59,7 @@ pub fn small(wave: u32, tokens: u32) -> Vec<KernelSpec> {
         let finish = if dtype == DType::F16 { Finish::RAW } else { ALL };
         for n in [256, 1536] {
             let embed = Embed { vocab: 323, n, dtype, layout, finish };
-            cases.push((format!("embed_{n}_{}", label(dtype, layout)), FusedOp::Embed(embed), geometry(wave, 2, 128)));
+            cases.push((format!("embed_{n}_{}", label(dtype, layout)), FusedOp::Embed(embed), Geometry::plain(wave, 2, 128)));
         }
     }
     if tokens == 1 {
@@ -137,7 +132,11 @@ fn repacks(wave: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
     for dtype in DType::ALL.into_iter().filter(|t| t.is_quantized()) {
         for cols in [dtype.block_len(), 256, 768, 1536, 4096] {
             let op = Repack { dtype, layout: Layout::Split, rows: 9, cols, piece: 4 };
-            cases.push((format!("repack_{cols}_{}", label(dtype, Layout::Gguf)), FusedOp::Repack(op), geometry(wave, 2, 1)));
+            cases.push((
+                format!("repack_{cols}_{}", label(dtype, Layout::Gguf)),
+                FusedOp::Repack(op),
+                Geometry::plain(wave, 2, 1),
+            ));
         }
     }
 }
@@ -242,15 +241,15 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
         part(2, 64, Some(1e-6), neox, HeadOut::Append(cache(2, 64, KvType::F16))),
         part(2, 64, None, None, HeadOut::Append(cache(2, 64, KvType::F32))),
     ];
-    cases.push(("heads".into(), FusedOp::Heads(Heads { parts }), geometry(wave, 4, 4)));
+    cases.push(("heads".into(), FusedOp::Heads(Heads { parts }), Geometry::plain(wave, 4, 4)));
     let parts = vec![part(3, 80, None, rope(RopeStyle::Norm, 48, 80), HeadOut::Store)];
-    cases.push(("heads_part".into(), FusedOp::Heads(Heads { parts }), geometry(wave, 2, 2)));
+    cases.push(("heads_part".into(), FusedOp::Heads(Heads { parts }), Geometry::plain(wave, 2, 2)));
     let choose = |partials, advance| FusedOp::Choose(Choose { n: 323, partials, advance });
     cases.push(("choose_partials".into(), choose(true, false), Geometry { parts_in: 41, ..geometry(wave, 2, 8) }));
     if tokens == 1 {
         cases.push(("choose_advance".into(), choose(true, true), Geometry { parts_in: 41, ..geometry(wave, 8, 8) }));
     }
-    cases.push(("choose_logits".into(), choose(false, false), geometry(wave, 4, 1)));
+    cases.push(("choose_logits".into(), choose(false, false), Geometry::plain(wave, 4, 1)));
 }
 
 /// The steps that a kernel is tried at: for attention, around the edges of waves, blocks and splits.
