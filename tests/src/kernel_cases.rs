@@ -39,7 +39,7 @@ impl Spread {
             row_steps: rows / (self.rows * self.row_waves),
             tokens: self.tokens,
             parts_in: if op.deferred.is_some() { 16 } else { 0 },
-            ..geometry(wave, self.row_waves * self.k_waves, self.tile)
+            ..Geometry::plain(wave, self.row_waves * self.k_waves, self.tile)
         }
     }
 }
@@ -194,7 +194,7 @@ fn attention(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)
             };
             let scale = Real(1.0 / f64::from(head_dim).sqrt());
             let cache = cache(kv_heads, head_dim, kv);
-            let geometry = Geometry { splits, ..geometry(wave, waves, 1) };
+            let geometry = Geometry { splits, ..Geometry::plain(wave, waves, 1) };
             let mut add = |what: &str, prologue| {
                 let op = Attend { heads, cache, scale, prologue, finish };
                 cases.push((format!("{what}_{heads}_{kv_heads}_{head_dim}_{kv_name}"), FusedOp::Attend(op), geometry));
@@ -231,7 +231,7 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
             let op = Row { n, expr, residual: i % 2 == 1, finish };
             let parts_in = if matches!(expr, RowExpr::Scale(_)) { 16 } else { 0 };
             let all = if finish == Finish::RAW { "" } else { "_all" };
-            cases.push((format!("row_{what}{all}"), FusedOp::Row(op), Geometry { parts_in, ..geometry(wave, 2, tile) }));
+            cases.push((format!("row_{what}{all}"), FusedOp::Row(op), Geometry { parts_in, ..Geometry::plain(wave, 2, tile) }));
         }
     }
     let part = |heads, head_dim, norm: Option<f64>, rope, out| HeadPart { heads, head_dim, norm: norm.map(Real), rope, out };
@@ -245,9 +245,9 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
     let parts = vec![part(3, 80, None, rope(RopeStyle::Norm, 48, 80), HeadOut::Store)];
     cases.push(("heads_part".into(), FusedOp::Heads(Heads { parts }), Geometry::plain(wave, 2, 2)));
     let choose = |partials, advance| FusedOp::Choose(Choose { n: 323, partials, advance });
-    cases.push(("choose_partials".into(), choose(true, false), Geometry { parts_in: 41, ..geometry(wave, 2, 8) }));
+    cases.push(("choose_partials".into(), choose(true, false), Geometry { parts_in: 41, ..Geometry::plain(wave, 2, 8) }));
     if tokens == 1 {
-        cases.push(("choose_advance".into(), choose(true, true), Geometry { parts_in: 41, ..geometry(wave, 8, 8) }));
+        cases.push(("choose_advance".into(), choose(true, true), Geometry { parts_in: 41, ..Geometry::plain(wave, 8, 8) }));
     }
     cases.push(("choose_logits".into(), choose(false, false), Geometry::plain(wave, 4, 1)));
 }
