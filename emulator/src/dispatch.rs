@@ -77,16 +77,8 @@ impl Module {
     pub fn run(&self, dispatch: &Dispatch, memory: &Memory, options: &Options) -> Result<Report, EmulatorError> {
         let kernel = self.kernel(dispatch.kernel)?;
         let setup = Setup::new(self.arch(), &kernel, dispatch)?;
-        let mut own = self.segments.clone();
-        let kernarg = Allocation::new(KERNARG_BASE, setup.kernarg.len() as u64, false);
-        kernarg.fill(&setup.kernarg);
-        own.push(Arc::new(kernarg));
-        let view = memory.view(own);
-        let [x, y, z] = dispatch.grid;
-        let groups = u64::from(x) * u64::from(y) * u64::from(z);
-        let id = |n: u64| {
-            [(n % u64::from(x)) as u32, (n / u64::from(x) % u64::from(y)) as u32, (n / u64::from(x) / u64::from(y)) as u32]
-        };
+        let view = self.view(&setup, memory);
+        let (groups, id) = groups(dispatch.grid);
         if options.sanitize {
             let shadows = view.shadows();
             let launch = Launch { setup: &setup, kernel: &kernel, view: &view, shadows: &shadows, options };
@@ -109,6 +101,38 @@ impl Module {
         };
         done.map_err(EmulatorError::Fault)
     }
+
+    /// Runs all workgroups, one after the other, before an observer's eyes.
+    pub(crate) fn observed<const W: usize>(
+        &self,
+        kernel: &Kernel,
+        steps: &[Step<W>],
+        dispatch: &Dispatch,
+        memory: &Memory,
+        options: &Options,
+        observer: &mut impl Observer<W>,
+    ) -> Result<(), EmulatorError> {
+        let setup = Setup::new(self.arch(), kernel, dispatch)?;
+        let view = self.view(&setup, memory);
+        let launch = Launch { setup: &setup, kernel, view: &view, shadows: &view, options };
+        let (groups, id) = groups(dispatch.grid);
+        (0..groups).try_for_each(|n| launch.group(steps, id(n), observer).map(drop)).map_err(EmulatorError::Fault)
+    }
+
+    /// Memory, the code object's segments and the arguments.
+    fn view(&self, setup: &Setup, memory: &Memory) -> View {
+        let mut own = self.segments.clone();
+        let kernarg = Allocation::new(KERNARG_BASE, setup.kernarg.len() as u64, false);
+        kernarg.fill(&setup.kernarg);
+        own.push(Arc::new(kernarg));
+        memory.view(own)
+    }
+}
+
+/// Workgroups of a grid, and the position of each.
+fn groups([x, y, z]: [u32; 3]) -> (u64, impl Fn(u64) -> [u32; 3]) {
+    let [x, y, z] = [x, y, z].map(u64::from);
+    (x * y * z, move |n| [(n % x) as u32, (n / x % y) as u32, (n / x / y) as u32])
 }
 
 /// What is the same for all workgroups of a dispatch.

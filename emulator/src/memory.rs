@@ -12,6 +12,8 @@ pub(crate) const FIRST: u64 = 0x10_0000_0000;
 const GAP: u64 = 64 << 10;
 /// Alignment of allocations, that of hipMalloc.
 const ALIGNMENT: u64 = 4096;
+/// The same of allocations that straddle 4 GiB: that of buffers within an allocation.
+const STRADDLING_ALIGNMENT: u64 = 256;
 
 /// One allocation.
 #[derive(Debug)]
@@ -148,6 +150,7 @@ pub struct Memory {
     allocations: RwLock<Vec<Arc<Allocation>>>,
     /// What is allocated counts as never written.
     tracks: bool,
+    straddles: bool,
 }
 
 impl Memory {
@@ -160,6 +163,11 @@ impl Memory {
     /// writes that isn't can't be told apart, so all that it may have written counts as written.
     pub fn tracking() -> Self {
         Self { tracks: true, ..Self::default() }
+    }
+
+    /// Allocations from now on lie across a multiple of 4 GiB, where an address loses something unless its carry is added.
+    pub fn straddling(self) -> Self {
+        Self { straddles: true, ..self }
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Vec<Arc<Allocation>>) -> T) -> T {
@@ -179,7 +187,14 @@ impl Memory {
 
     fn add(&self, bytes: u64, undefined: bool) -> u64 {
         self.with(|all| {
-            let base = all.last().map_or(FIRST, |last| (last.base + last.size + GAP).next_multiple_of(ALIGNMENT));
+            let next = all.last().map_or(FIRST, |last| (last.base + last.size + GAP).next_multiple_of(ALIGNMENT));
+            let base = if self.straddles {
+                // A quarter, a half, three quarters of it lie below: carries of two allocations at the same offset differ.
+                let below = (bytes * (all.len() as u64 % 3 + 1) / 4).next_multiple_of(STRADDLING_ALIGNMENT);
+                (next + below).next_multiple_of(1 << 32) - below
+            } else {
+                next
+            };
             let allocation = Allocation::new(base, bytes, true);
             if undefined {
                 allocation.undefine();
@@ -310,6 +325,18 @@ mod tests {
         assert!(memory.write(a + 8, &[0; 3]).is_err() && memory.read(b - 1, &mut [0]).is_err());
         assert!(memory.read(u64::MAX, &mut [0; 2]).is_err());
         assert!(memory.free(a) && !memory.free(a) && memory.read(a, &mut [0]).is_err());
+    }
+
+    #[test]
+    fn what_straddles_lies_on_both_sides() {
+        let memory = Memory::new().straddling();
+        for bytes in [1025, 1000, 1 << 20, 3000] {
+            let base = memory.allocate(bytes);
+            assert!(base.is_multiple_of(STRADDLING_ALIGNMENT) && base >> 32 != (base + bytes - 1) >> 32, "{bytes} at {base:#x}");
+            memory.write(base, &vec![7; bytes as usize]).unwrap();
+        }
+        // What is too small ends below.
+        assert_eq!(memory.allocate(64) as u32, 0xffff_ff00);
     }
 
     #[test]

@@ -330,3 +330,35 @@ fn races_between_workgroups() {
     let each = "s_lshl_b32 s8, s7, 9\n v_mov_b32 v3, s8\n add v3, v3, v1\n store v3, v3, s[4:5]\n";
     check(&case("store v1, v1, s[4:5]\n"), &case(each), race);
 }
+
+/// Instructions in the place of others: whether they do the same for work items 0 to 63, by what follows from the architecture.
+#[test]
+fn other_instructions_do_the_same_or_not() {
+    let Some(clang) = clang() else { return println!("skipped: no clang") };
+    for arch in [ARCHS[1], ARCHS[2]] {
+        for (mine, theirs, same) in [
+            ("v_and_b32 v2, 0xff, v0", "v_and_b32 v2, 0x13f, v0", true),
+            ("v_and_b32 v2, 0xff, v0", "v_and_b32 v2, 0x11f, v0", false),
+            ("v_mov_b32 v2, 1", "v_mov_b32 v3, 1", false),
+            ("s_mov_b32 s4, s4", "s_mov_b32 s5, s5", true),
+            ("s_mov_b32 s4, 0", "s_mov_b32 s4, 1", false),
+            ("s_waitcnt vmcnt(3)", "s_waitcnt vmcnt(1)", true),
+            ("s_waitcnt vmcnt(1)", "s_waitcnt vmcnt(3)", false),
+            ("s_waitcnt lgkmcnt(0)", "s_waitcnt vmcnt(0)", false),
+            ("s_waitcnt vmcnt(0)", "s_barrier", false),
+            ("s_mov_b32 s4, s4", "s_endpgm", false),
+            ("s_cbranch_execz 1\n s_mov_b32 s5, s5", "s_cbranch_execz 2\n s_mov_b32 s5, s5", true),
+            ("s_cbranch_execnz 1\n s_mov_b32 s5, s5", "s_cbranch_execnz 0\n s_mov_b32 s5, s5", false),
+        ] {
+            let [module, other] = [mine, theirs].map(|body| Module::load(&assemble(clang, arch, body)).unwrap());
+            let [before, after] = [&module, &other].map(|m| m.kernel("k").unwrap());
+            let mut changed = before.instructions().iter().zip(after.instructions()).filter(|(a, b)| a.text != b.text);
+            let address = changed.next().expect("another instruction").0.address;
+            let memory = Memory::new();
+            let buffer = memory.allocate(BYTES).to_le_bytes();
+            let dispatch = Dispatch { kernel: "k", grid: [1; 3], workgroup: [64, 1, 1], dynamic_lds: 0, kernarg: &buffer };
+            let found = module.same_effect(&other, address, &dispatch, &memory, &Options::default()).unwrap();
+            assert_eq!(found, same, "{}: {mine} → {theirs}", arch.0);
+        }
+    }
+}

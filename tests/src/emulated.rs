@@ -2,14 +2,16 @@
 
 use crate::file_weights::FileWeights;
 use crate::gguf_writer::{Mix, Shape, model};
-use crate::kernel_cases::{CTX, states};
+use crate::kernel_cases::{positions, states};
 use crate::launch_bench::{Case, Loaded};
+use crate::logits::choices;
 use hipc::emit::emit_unit;
 use hipc::pipeline::{Options, plan};
 use hipc::target::Target;
 use hipc::toolchain::{Backend, CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
+use hipc_emulator::{Dispatch, Memory, Module};
 use hipc_ir::PrimaryMap;
-use hipc_ir::fused::ProgramKind;
+use hipc_ir::fused::{FusedOp, ProgramKind};
 use hipc_ir::graph::Graph;
 use hipc_ir::plan::{KernelSpec, Plan, StepState};
 use hipc_models::Model;
@@ -18,6 +20,7 @@ use hipfire_run::device::emu::Emulator;
 use hipfire_run::device::{DeviceError, Driver, DriverBackend, Placement, WeightSource};
 use hipfire_run::synthetic::Synthetic;
 use hipfire_run::verify::chain::{Steps, chain};
+use hipfire_run::verify::inputs::{Request, SAMPLED};
 use hipfire_run::verify::{self, ChainRow, Row};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -63,31 +66,49 @@ pub enum Outcome {
     Fault(String),
 }
 
-/// A kernel with operands at random, tried at the edges of what it can be asked for.
+impl Outcome {
+    /// Whether nothing is wrong.
+    pub fn is_right(&self) -> bool {
+        matches!(self, Self::Right(_))
+    }
+}
+
+/// A kernel with operands at random, tried at the edges of what it can be asked for. Each operand is an allocation of its own, across a
+/// multiple of 4 GiB: beside it is nothing, and addresses need their carries.
 pub struct Trial {
-    case: Case,
-    states: Vec<StepState>,
+    spec: KernelSpec,
+    tokens: u32,
+    launches: Vec<(Case, StepState)>,
 }
 
 impl Trial {
     /// Operands by this seed, in a program of up to `tokens` tokens.
     pub fn new(spec: &KernelSpec, tokens: u32, seed: u64) -> Self {
-        Self { case: Case::random(spec, tokens, CTX, seed), states: states(&spec.op, tokens) }
+        Self::of(spec, tokens, seed, 1.0)
     }
 
-    /// The same with other operands.
-    pub fn again(&self, seed: u64) -> Self {
-        Self::new(&self.case.spec, self.case.tokens, seed)
+    fn of(spec: &KernelSpec, tokens: u32, seed: u64, magnitude: f32) -> Self {
+        let ctx = positions(&spec.op);
+        let case = Case::of(&Request { spec, tokens, ctx, magnitude, sampling: SAMPLED, seed });
+        let cases = if let FusedOp::Choose(_) = spec.op { choices(&case, ctx, seed) } else { vec![case] };
+        let states = states(&spec.op, tokens);
+        let launches = cases.iter().flat_map(|case| states.iter().map(|&state| (case.clone(), state))).collect();
+        Self { spec: spec.clone(), tokens, launches }
+    }
+
+    /// The same with other operands; `magnitude` is that of activations.
+    pub fn again(&self, seed: u64, magnitude: f32) -> Self {
+        Self::of(&self.spec, self.tokens, seed, magnitude)
     }
 
     /// Launches in all.
     pub fn len(&self) -> usize {
-        self.states.len()
+        self.launches.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.states.is_empty()
+        self.launches.is_empty()
     }
 
     /// Runs this code object's kernel. `known` are the right bytes, if they are known: what equals them isn't compared again.
@@ -106,26 +127,49 @@ impl Trial {
         self.run_on(Emulator::new(emulated(target)).sanitizing(), module, known)
     }
 
+    /// Whether the instruction at this address does the same in both code objects each time that it is executed.
+    ///
+    /// # Panics
+    /// If the first code object's kernel can't be run.
+    pub fn same_effect(&self, modules: [&[u8]; 2], address: u64) -> bool {
+        let [module, other] = modules.map(|m| Module::load(m).unwrap_or_else(|e| panic!("{e}")));
+        let spec = &self.spec;
+        self.launches.iter().all(|(case, state)| {
+            let memory = Memory::new().straddling();
+            let placed = case.with_state(*state).into_iter().map(|bytes| {
+                let address = memory.allocate(bytes.len() as u64);
+                memory.write(address, &bytes).unwrap_or_else(|e| panic!("{e}"));
+                address
+            });
+            let kernarg: Vec<u8> = placed.flat_map(u64::to_le_bytes).collect();
+            let (kernel, grid, workgroup) = (spec.name.as_str(), spec.grid(self.tokens), [spec.threads(), 1, 1]);
+            let dispatch = Dispatch { kernel, grid, workgroup, dynamic_lds: 0, kernarg: &kernarg };
+            let options = hipc_emulator::Options { budget: BUDGET, ..hipc_emulator::Options::default() };
+            module.same_effect(&other, address, &dispatch, &memory, &options).unwrap_or_else(|e| panic!("{}: {e}", spec.name))
+        })
+    }
+
     fn run_on(&self, device: Emulator, module: &[u8], known: Option<&[Vec<Vec<u8>>]>) -> Outcome {
-        let mut device = device.with_budget(BUDGET);
-        let kernel = match device.load(module, &[&self.case.spec.name]) {
+        let mut device = device.with_budget(BUDGET).straddling();
+        let kernel = match device.load(module, &[&self.spec.name]) {
             Ok(kernels) => kernels[0],
             Err(error) => return Outcome::Fault(error.to_string()),
         };
-        let mut loaded = Loaded::new(&mut device, kernel, &self.case).unwrap_or_else(|e| panic!("{e}"));
-        let mut all = Vec::with_capacity(self.states.len());
-        for (i, &state) in self.states.iter().enumerate() {
-            let at = || format!("{} at {}+{}", self.case.spec.name, state.pos, state.n);
-            let after = match self.case.execute(&mut loaded, state) {
+        let Some((first, _)) = self.launches.first() else { return Outcome::Right(Vec::new()) };
+        let mut loaded = Loaded::new(&mut device, kernel, first).unwrap_or_else(|e| panic!("{e}"));
+        let mut all = Vec::with_capacity(self.launches.len());
+        for (i, &(ref case, state)) in self.launches.iter().enumerate() {
+            let at = || format!("{} at {}+{}", self.spec.name, state.pos, state.n);
+            let after = match case.execute(&mut loaded, state) {
                 Ok(after) => after,
                 Err(DeviceError::Fault { what, .. }) => return Outcome::Fault(format!("{}: {what}", at())),
                 Err(error) => panic!("{}: {error}", at()),
             };
             if known.is_none_or(|known| known[i] != after) {
-                if let Some(role) = self.case.strayed(state, &after).first() {
+                if let Some(role) = case.strayed(state, &after).first() {
                     return Outcome::Wrong(format!("{}: {role:?} was touched where it must not be", at()));
                 }
-                let findings = self.case.compare(state, &after).unwrap_or_else(|e| panic!("{}: {e}", at()));
+                let findings = case.compare(state, &after).unwrap_or_else(|e| panic!("{}: {e}", at()));
                 if let Some(finding) = findings.iter().find(|f| !f.passes()) {
                     return Outcome::Wrong(format!("{}: {finding:?}", at()));
                 }

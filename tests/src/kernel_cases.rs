@@ -11,8 +11,10 @@ use hipc_ir::plan::{Geometry, KernelSpec, StepState};
 /// Everything a result can be written as.
 pub const ALL: Finish = Finish { raw: true, gain: true, f32: true, q8: true, ssq: true };
 
-/// Positions of every cache and table.
+/// Positions of every cache and table but those of [`LONG`] attention.
 pub const CTX: u32 = 96;
+/// Positions that are worth several workgroups to attention, which joins their results.
+pub const LONG: u32 = 400;
 const DEFERRED: Deferred = Deferred { n: 256, eps: Real(1e-5) };
 
 /// How a GEMV is spread in a case: waves that share rows, waves that split K, rows at a time, outputs, tokens.
@@ -209,6 +211,16 @@ fn attention(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)
             }
         }
     }
+    for (heads, kv_heads, head_dim, waves, splits, kv) in [(4, 2, 64, 2, 3, KvType::F16), (3, 1, 48, 4, 2, KvType::F32)] {
+        let cache = CacheSpec { ctx: LONG, ..cache(kv_heads, head_dim, kv) };
+        let norm = QkPrologue { norm: Some(Real(1e-6)), rope: rope(RopeStyle::Neox, head_dim, head_dim) };
+        for prologue in [None, Some(norm)].into_iter().take(if tokens == 1 { 2 } else { 1 }) {
+            let op = Attend { heads, cache, scale: Real(0.125), prologue, finish: Finish::RAW };
+            let what = if prologue.is_some() { "prologue" } else { "attend" };
+            let geometry = Geometry { splits, ..Geometry::plain(wave, waves, 1) };
+            cases.push((format!("{what}_long_{heads}_{kv_heads}_{head_dim}"), FusedOp::Attend(op), geometry));
+        }
+    }
 }
 
 fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
@@ -234,6 +246,9 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
             cases.push((format!("row_{what}{all}"), FusedOp::Row(op), Geometry { parts_in, ..Geometry::plain(wave, 2, tile) }));
         }
     }
+    // A place of LDS for each of many waves.
+    let norm = Row { n: 512, expr: RowExpr::Norm { eps: Real(1e-5), group: 512 }, residual: false, finish: Finish::RAW };
+    cases.push(("row_norm_waves".into(), FusedOp::Row(norm), Geometry::plain(wave, 8, 512)));
     let part = |heads, head_dim, norm: Option<f64>, rope, out| HeadPart { heads, head_dim, norm: norm.map(Real), rope, out };
     let neox = rope(RopeStyle::Neox, 64, 64);
     let parts = vec![
@@ -250,17 +265,35 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
         cases.push(("choose_advance".into(), choose(true, true), Geometry { parts_in: 41, ..Geometry::plain(wave, 8, 8) }));
     }
     cases.push(("choose_logits".into(), choose(false, false), Geometry::plain(wave, 4, 1)));
+    // So many that LDS can't hold all that are equal.
+    let many = FusedOp::Choose(Choose { n: 4999, partials: true, advance: false });
+    cases.push(("choose_many".into(), many, Geometry { parts_in: 1250, ..Geometry::plain(wave, 4, 4) }));
+}
+
+/// Positions of the caches and tables of a case.
+pub fn positions(op: &FusedOp) -> u32 {
+    match op {
+        FusedOp::Attend(a) => a.cache.ctx,
+        _ => CTX,
+    }
 }
 
 /// The steps that a kernel is tried at: for attention, around the edges of waves, blocks and splits.
 pub fn states(op: &FusedOp, tokens: u32) -> Vec<StepState> {
-    let ctx = CTX as i32;
+    let ctx = positions(op) as i32;
     let state = |pos, n, head_from| StepState { pos, n, head_from, generation: 0 };
     match (op, tokens) {
         // First, middle and last rows, whole pieces and parts of them.
         (&FusedOp::Repack(Repack { rows, piece, .. }), _) => {
             let (rows, piece) = (rows as i32, piece as i32);
             vec![state(0, piece, 0), state(1, 1, 0), state(rows - piece, piece, 0), state(rows - 1, 1, 0)]
+        }
+        // A workgroup's part is at least 128 positions, and a whole number of what it takes at a time.
+        (FusedOp::Attend(a), 1) if a.cache.ctx == LONG => {
+            [0, 127, 128, 129, 143, 144, 255, 256, 257, 300, ctx - 1].map(|pos| state(pos, 1, 0)).to_vec()
+        }
+        (FusedOp::Attend(a), _) if a.cache.ctx == LONG => {
+            [(0, 1), (125, 6), (254, 5), (ctx - 6, 6)].map(|(p, n)| state(p, n, n)).to_vec()
         }
         (FusedOp::Attend(_), 1) => [0, 1, 15, 16, 31, 32, 33, 47, 63, 64, ctx - 1].map(|pos| state(pos, 1, 0)).to_vec(),
         (FusedOp::Attend(_), _) => {

@@ -24,15 +24,20 @@ pub struct Case {
 impl Case {
     /// Random operands; `ctx` positions where the op itself names none.
     pub fn random(spec: &KernelSpec, tokens: u32, ctx: u32, seed: u64) -> Self {
-        let request = Request { spec, tokens, ctx, magnitude: 1.0, sampling: SAMPLED, seed };
+        Self::of(&Request { spec, tokens, ctx, magnitude: 1.0, sampling: SAMPLED, seed })
+    }
+
+    /// The operands that are asked for, and weights and tables by the same seed.
+    pub fn of(request: &Request<'_>) -> Self {
+        let Request { spec, tokens, ctx, seed, .. } = *request;
         let params = spec.op.params();
         let made = request.operands().into_iter().zip(&params).zip(1000..);
         let operands = made.map(|((made, p), i)| made.unwrap_or_else(|| fixed(p, ctx, &mut Random::fork(seed, i)))).collect();
         Self { spec: spec.clone(), tokens, operands }
     }
 
-    /// Where the state stands among the operands, and the same operands with this state.
-    fn with_state(&self, state: StepState) -> Vec<Vec<u8>> {
+    /// The operands with this state.
+    pub(crate) fn with_state(&self, state: StepState) -> Vec<Vec<u8>> {
         let mut operands = self.operands.clone();
         for (param, bytes) in self.spec.op.params().iter().zip(&mut operands) {
             if param.role == Role::State {

@@ -5,6 +5,7 @@ pub mod file_weights;
 pub mod gguf_writer;
 pub mod kernel_cases;
 pub mod launch_bench;
+pub mod logits;
 pub mod metrics;
 pub mod mutate;
 pub mod npz;

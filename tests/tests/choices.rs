@@ -10,7 +10,8 @@ use hipc_ir::fused::{Choose, FusedOp, Role};
 use hipc_ir::plan::{Geometry, KernelSpec, SamplingState, StepState};
 use hipc_templates::{HEADERS, check_geometry};
 use hipc_tests::kernel_cases::CTX;
-use hipc_tests::launch_bench::{Case, Loaded, Random, best_of_tiles};
+use hipc_tests::launch_bench::{Case, Loaded, Random};
+use hipc_tests::logits::{ROWS, row, set, set_logits, text};
 use hipfire_run::device::Driver;
 use hipfire_run::device::host::HostLibrary;
 use hipfire_run::text::{Sampler, SamplerParams};
@@ -38,27 +39,6 @@ fn compile(wave: u32, specs: &[KernelSpec]) -> Vec<u8> {
     compiled.unwrap_or_else(|e| panic!("{e}")).bytes
 }
 
-/// Rows that a model makes, and rows that it shouldn't.
-const ROWS: [&str; 9] = ["normal", "wide", "ties", "equal", "few", "two values", "none", "nan", "infinite"];
-
-fn row(kind: &str, n: usize, random: &mut Random) -> Vec<f32> {
-    let few: Vec<usize> = (0..5).map(|_| random.below(n as u32) as usize).collect();
-    (0..n)
-        .map(|i| match kind {
-            "normal" => 3.0 * random.normal(),
-            "wide" => 60.0 * random.normal(),
-            "ties" => (4.0 * random.normal()).round() / 2.0,
-            "equal" => -1.25,
-            "few" if few.contains(&i) => random.normal(),
-            "two values" => [-0.0, 0.0, 1.5][random.below(3) as usize],
-            "nan" if few.contains(&i) => f32::NAN,
-            "infinite" if few.contains(&i) => f32::INFINITY,
-            "few" | "none" => f32::NEG_INFINITY,
-            _ => random.normal(),
-        })
-        .collect()
-}
-
 fn params(most: u32, random: &mut Random) -> SamplerParams {
     let mut one = |of: &[f32]| of[random.below(of.len() as u32) as usize];
     SamplerParams {
@@ -70,23 +50,6 @@ fn params(most: u32, random: &mut Random) -> SamplerParams {
         repeat_last_n: one(&[0.0, 3.0, 64.0, 200.0]) as usize,
         seed: one(&[1.0, 2.0, 3.0, 4.0, 5.0]) as u64,
     }
-}
-
-/// Tokens of the text so far: some at random, some that the logits favour.
-fn text(len: usize, row: &[f32], random: &mut Random) -> Vec<u32> {
-    let mut order: Vec<usize> = (0..row.len()).collect();
-    order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
-    (0..len)
-        .map(|_| match random.below(3) {
-            0 => random.below(row.len() as u32),
-            _ => order[random.below(row.len().min(30) as u32) as usize] as u32,
-        })
-        .collect()
-}
-
-fn set(case: &mut Case, role: Role, at: usize, bytes: &[u8]) {
-    let place = case.spec.op.params().iter().position(|p| p.role == role).unwrap_or_else(|| panic!("{role:?}"));
-    case.operands[place][at..at + bytes.len()].copy_from_slice(bytes);
 }
 
 fn agree(wave: u32, rounds: u64) {
@@ -112,10 +75,7 @@ fn agree(wave: u32, rounds: u64) {
             let text = text(end, &row, &mut random);
             let what = format!("{kind} row {round} of {n} in waves of {wave}, {end} tokens, {params:?}");
             let mut sampler = Sampler::new(params).unwrap_or_else(|e| panic!("{what}: {e}"));
-            set(&mut case, Role::Logits, 0, bytemuck::cast_slice(&row));
-            if op.partials {
-                set(&mut case, Role::Partials, 0, &best_of_tiles(&row, spec.geometry.tile as usize));
-            }
+            set_logits(&mut case, &row);
             set(&mut case, Role::Tokens, 0, bytemuck::cast_slice(&text));
             set(&mut case, Role::Sampling, 0, &params.state().to_bytes());
             set(&mut case, Role::Draws, 8 * end, &sampler.draws(1)[0].to_le_bytes());

@@ -117,9 +117,9 @@ fn flipped_bits_are_found() {
         let mut random = inputs::Random::fork(3, verdicts.len() as u64);
         verdicts.extend((0..5).map(|_| code.flip(&mut random).verdict));
     }
-    // Of twenty bits a few are never reached or without effect, which the tool shows for each; what has one is found.
+    // Of twenty bits a few are without effect, which the tool shows for each; what has one is found.
     let found = verdicts.iter().filter(|v| v.found()).count();
-    let harmless = verdicts.iter().filter(|v| matches!(v, Verdict::SameText | Verdict::Unexecuted | Verdict::Equivalent)).count();
+    let harmless = verdicts.iter().filter(|v| matches!(v, Verdict::Equivalent)).count();
     assert!(10 * found >= 9 * (verdicts.len() - harmless) && 2 * found >= verdicts.len(), "{verdicts:?}");
 }
 

@@ -8,7 +8,7 @@ use hipc_codeobj::SimdFacts;
 use hipc_ir::PrimaryMap;
 use hipc_ir::plan::KernelSpec;
 use hipc_templates::{HEADERS, check_geometry};
-use hipc_tests::kernel_cases::{CTX, small, states};
+use hipc_tests::kernel_cases::{positions, small, states};
 use hipc_tests::launch_bench::{Case, Loaded};
 use hipfire_run::device::Driver;
 use hipfire_run::device::host::{HostLibrary, HostProcess, Order};
@@ -33,7 +33,7 @@ fn compare(driver: &mut dyn Driver, module: &[u8], specs: &[KernelSpec], tokens:
     let kernels = driver.load(module, &names).unwrap_or_else(|e| panic!("{e}"));
     let (mut launches, mut wrong, mut bits) = (0, Vec::new(), Vec::new());
     for (i, (spec, &kernel)) in specs.iter().zip(&kernels).enumerate() {
-        let case = Case::random(spec, tokens, CTX, 77 + i as u64);
+        let case = Case::random(spec, tokens, positions(&spec.op), 77 + i as u64);
         let mut loaded = Loaded::new(driver, kernel, &case).unwrap_or_else(|e| panic!("{e}"));
         for state in states(&spec.op, tokens) {
             let what = format!("{} at {}+{}", spec.name, state.pos, state.n);

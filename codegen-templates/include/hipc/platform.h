@@ -19,6 +19,7 @@
 //   void acquire_device()               orders this thread's earlier atomics before its later reads, for the whole device
 //   u32  atomic_add(u32* p, u32 v)      relaxed, device scope; returns the value before
 //   u32  shared_add(u32* p, u32 v)      the same for a p in LDS, among the workgroup's threads
+//   void shared_or(u32* p, u32 v)       sets bits of a p in LDS, the same way
 //   void post(u64* p, u64 v)            writes an aligned word at once, for a host that looks at it now and then
 //   u32  opaque(u32 v)                  v, of which the compiler knows nothing
 //   f64  times(f64 a, f64 b)            a·b, rounded: never fused with an addition
@@ -141,6 +142,7 @@ HIPC_DEVICE u32 atomic_add(u32* p, u32 v) {
 HIPC_DEVICE u32 shared_add(u32* p, u32 v) {
   return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP);
 }
+HIPC_DEVICE void shared_or(u32* p, u32 v) { __hip_atomic_fetch_or(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
 HIPC_DEVICE void post(u64* p, u64 v) { __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM); }
 HIPC_DEVICE f64 times(f64 a, f64 b) {
   f64 product = a * b;
@@ -183,6 +185,7 @@ HIPC_DEVICE void release_device() { __nvvm_membar_gl(); }
 HIPC_DEVICE void acquire_device() { __nvvm_membar_gl(); }
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) { return __nvvm_atom_add_gen_i(reinterpret_cast<i32*>(p), v); }
 HIPC_DEVICE u32 shared_add(u32* p, u32 v) { return __nvvm_atom_add_gen_i(reinterpret_cast<i32*>(p), v); }
+HIPC_DEVICE void shared_or(u32* p, u32 v) { __nvvm_atom_or_gen_i(reinterpret_cast<i32*>(p), v); }
 HIPC_DEVICE void post(u64* p, u64 v) { asm volatile("st.relaxed.sys.u64 [%0], %1;" : : "l"(p), "l"(v) : "memory"); }
 HIPC_DEVICE f64 times(f64 a, f64 b) {
   f64 product;
@@ -213,6 +216,7 @@ HIPC_DEVICE void release_device() { __atomic_thread_fence(__ATOMIC_RELEASE); }
 HIPC_DEVICE void acquire_device() { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 HIPC_DEVICE u32 atomic_add(u32* p, u32 v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
 HIPC_DEVICE u32 shared_add(u32* p, u32 v) { return atomic_add(p, v); }
+HIPC_DEVICE void shared_or(u32* p, u32 v) { __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }
 HIPC_DEVICE void post(u64* p, u64 v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 HIPC_DEVICE f64 times(f64 a, f64 b) {
   f64 product = a * b;

@@ -294,14 +294,17 @@ HIPC_DEVICE i32 draw(const From& from, const f32* logits, u32 token, const i32* 
   constexpr u32 threads = WaveCount * Gpu::wave;
   const u32 count = !how.penalises() ? 0 : how.repeat_last_n < end ? how.repeat_last_n : end;
   const i32* window = tokens + (end - count);
-  u8* filter = reinterpret_cast<u8*>(lds->filter);
   if (count > 0) {
     for (u32 i = thread_id(); i < Penalty::Filter / 4; i += threads) lds->filter[i] = 0;
     barrier();
-    for (u32 i = thread_id(); i < count; i += threads) filter[u32(window[i]) % Penalty::Filter] = 1;
+    for (u32 i = thread_id(); i < count; i += threads) {
+      // An id may be there twice, or its like: waves don't store to the same byte.
+      const u32 place = u32(window[i]) % Penalty::Filter;
+      shared_or(&lds->filter[place / 4], 1u << place % 4 * 8);
+    }
     barrier();
   }
-  const Penalty penalty = {how.repeat_penalty, window, count, filter};
+  const Penalty penalty = {how.repeat_penalty, window, count, reinterpret_cast<const u8*>(lds->filter)};
   const Draw<Gpu, WaveCount, TileRows, Vocab, From> draw = {from, logits + token * u64(Vocab), token, how, penalty, *lds, shared};
   return draw(draws + end);
 }

@@ -20,6 +20,7 @@ mod memory;
 mod races;
 mod registers;
 mod set;
+mod twin;
 
 pub(crate) use finding::{Access, Space};
 pub use finding::{Finding, FindingKind};

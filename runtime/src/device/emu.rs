@@ -44,6 +44,12 @@ impl Emulator {
         Self { sanitize: true, memory: Memory::tracking(), ..self }
     }
 
+    /// With every buffer across a multiple of 4 GiB: addresses whose upper half is wrong are a fault. To be called before anything is
+    /// allocated, and after [`Self::sanitizing`].
+    pub fn straddling(self) -> Self {
+        Self { memory: self.memory.straddling(), ..self }
+    }
+
     /// What all launches so far executed.
     pub fn executed(&self) -> Report {
         self.done.clone()

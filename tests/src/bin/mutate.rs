@@ -1,7 +1,9 @@
 //! `mutate code|source [TARGET] [COUNT] [SEED]`: changes kernels one by one and says whether the checks find it, in Markdown.
 
+use hipc::bundle::templates_hash;
 use hipc::target::Target;
-use hipc::toolchain::Backend;
+use hipc::toolchain::{Backend, Toolchain};
+use hipc_ir::bundle::Digest;
 use hipc_ir::plan::KernelSpec;
 use hipc_tests::emulated::{Trial, compile};
 use hipc_tests::kernel_cases::small;
@@ -9,11 +11,17 @@ use hipc_tests::mutate::code::{Code, Flip};
 use hipc_tests::mutate::source::{Bench, Found, changes};
 use hipc_tests::mutate::tally;
 use hipfire_run::verify::inputs::Random;
+use rayon::prelude::*;
+use std::time::Instant;
+
+/// Changes of headers that are tried at a time.
+const AT_ONCE: usize = 4;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |i: usize, default: usize| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let target = args.get(1).map_or("gfx1100", String::as_str);
+    let start = Instant::now();
     match args.first().map(String::as_str) {
         Some("code") => code(target, number(2, 500), number(3, 1) as u64),
         Some("source") => source(target, number(2, 36), number(3, 1) as u64),
@@ -22,6 +30,13 @@ fn main() {
             std::process::exit(2);
         }
     }
+    let compiler = Toolchain::from_env().compiler(Backend::Clang).map_or_else(|e| e.to_string(), |c| c.to_string());
+    let decoder = hipc_emulator::disassembler_version().unwrap_or("none");
+    println!(
+        "\n{compiler}; instructions decoded by {decoder}; templates `{}`; {} s.",
+        templates_hash(),
+        start.elapsed().as_secs()
+    );
 }
 
 fn code(target: &str, count: usize, seed: u64) {
@@ -29,56 +44,68 @@ fn code(target: &str, count: usize, seed: u64) {
     let specs: Vec<KernelSpec> = small(row.simd.wave_size, 1);
     let module = compile(row, &specs, hipc_templates::HEADERS, Backend::Clang).unwrap_or_else(|e| panic!("{e}"));
     let each = count.div_ceil(specs.len());
-    let mut flips: Vec<Flip> = Vec::new();
-    for (i, spec) in specs.iter().enumerate() {
+    let of_kernel = |(i, spec): (usize, &KernelSpec)| {
         let code = Code::new(target, &module, &spec.name, Trial::new(spec, 1, 77 + i as u64));
         let mut random = Random::fork(seed, i as u64);
-        for _ in 0..each {
-            let flip = code.flip(&mut random);
+        let flips: Vec<Flip> = (0..each).map(|_| code.flip(&mut random)).collect();
+        for flip in &flips {
             let [before, after] = &flip.text;
             let what = flip.what.lines().next().unwrap_or_default();
             eprintln!("{} {:#x} bit {}: {}: `{before}` → `{after}` {what}", flip.kernel, flip.address, flip.bit, flip.verdict);
-            flips.push(flip);
         }
-    }
+        flips
+    };
+    let flips: Vec<Flip> = specs.par_iter().enumerate().flat_map_iter(of_kernel).collect();
     let found = flips.iter().filter(|f| f.verdict.found()).count();
     println!(
-        "{target}: {} bits flipped in {} kernels, seed {seed}: {found} found ({:.1} %)\n",
+        "{target}: {} bits flipped in {} kernels, seed {seed}: {found} found ({:.1} %). Code object: BLAKE3 `{}`\n",
         flips.len(),
         specs.len(),
-        100.0 * found as f64 / flips.len() as f64
+        100.0 * found as f64 / flips.len() as f64,
+        Digest::of(&module)
     );
     println!("{}", tally("verdict", flips.iter().map(|f| f.verdict.to_string())));
+    println!("{}", tally("drawn besides, no mutation", flips.iter().flat_map(|f| &f.idle).map(ToString::to_string)));
+    let survivors = flips.iter().filter(|f| !f.verdict.found()).map(|f| {
+        let operation = f.text[0].split_whitespace().next().unwrap_or_default();
+        format!("`{operation}`, {}", f.verdict.to_string().split(':').nth(1).unwrap_or_default().trim())
+    });
+    println!("{}", tally("survivor", survivors));
 }
 
 fn source(target: &str, count: usize, seed: u64) {
     let bench = Bench::new(target);
     let (mut done, mut found, mut refused, mut same, mut missed) = (0, 0, 0, 0, Vec::new());
     let mut kinds = Vec::new();
-    for change in changes(seed) {
-        if done >= count {
-            break;
-        }
-        let result = bench.run(&change);
+    let all = changes(seed);
+    let results = all.chunks(AT_ONCE).flat_map(|some| {
+        let results: Vec<Found> = some.par_iter().map(|change| bench.run(change)).collect();
+        some.iter().zip(results)
+    });
+    for (change, result) in results {
         eprintln!("{change}: {result:?}");
         match result {
             Found::Refused => refused += 1,
             Found::SameCode => same += 1,
             Found::Yes(_) => {
                 (done, found) = (done + 1, found + 1);
-                kinds.push(format!("{}, found", change.kind));
+                kinds.push(format!("{} ({}), found", change.kind, change.header));
             }
             Found::No => {
                 done += 1;
-                kinds.push(format!("{}, not found", change.kind));
+                kinds.push(format!("{} ({}), not found", change.kind, change.header));
                 missed.push(change.to_string());
             }
+        }
+        if done >= count {
+            break;
         }
     }
     println!(
         "{target}: {done} changes of headers that change the machine code of {} kernels, seed {seed}: {found} found ({refused} more were \
-         refused by the compiler, {same} more left the code as it was)\n",
-        bench.kernels()
+         refused by the compiler, {same} more left the code as it was). Code objects: BLAKE3 `{}`\n",
+        bench.kernels(),
+        bench.digest()
     );
     println!("{}", tally("change", kinds.into_iter()));
     for change in missed {

@@ -7,12 +7,15 @@ use crate::emulated::{Outcome, Trial, compile};
 use crate::kernel_cases::small;
 use hipc::target::Target;
 use hipc::toolchain::Backend;
+use hipc_ir::bundle::Digest;
 use hipc_ir::plan::KernelSpec;
 use hipfire_run::verify::inputs::Random;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Headers whose text is the kernels' own; the rest is for the host, for devices that aren't AMD's, or only declares.
-const MUTATED: [&str; 12] = [
+const MUTATED: [&str; 13] = [
     "act.h",
     "attention.h",
     "choose.h",
@@ -25,6 +28,7 @@ const MUTATED: [&str; 12] = [
     "repack.h",
     "rope.h",
     "row.h",
+    "sample.h",
 ];
 
 /// Kinds of changes: a name, and the pieces of text that are replaced.
@@ -109,23 +113,40 @@ fn places() -> Vec<Vec<Change>> {
     all
 }
 
-/// Changes in an order that takes the kinds in turn, by this seed.
+/// Changes in an order that takes the kinds in turn, and the headers within a kind; which place of a header is by this seed.
 pub fn changes(seed: u64) -> Vec<Change> {
     let mut random = Random::fork(seed, 0x5eed);
-    let mut kinds = places();
+    // By kind: by header, those of one in any order.
+    let mut kinds: Vec<Vec<Vec<Change>>> = places().into_iter().map(|of_kind| by_header(of_kind, &mut random)).collect();
     let mut all = Vec::new();
     while kinds.iter().any(|k| !k.is_empty()) {
         for kind in kinds.iter_mut().filter(|k| !k.is_empty()) {
-            all.push(kind.swap_remove(random.below(kind.len() as u32) as usize));
+            let mut header = kind.remove(0);
+            all.push(header.swap_remove(random.below(header.len() as u32) as usize));
+            if !header.is_empty() {
+                kind.push(header);
+            }
         }
     }
     all
 }
 
+/// Changes of each header, the headers in any order.
+fn by_header(changes: Vec<Change>, random: &mut Random) -> Vec<Vec<Change>> {
+    let mut headers: BTreeMap<&str, Vec<Change>> = BTreeMap::new();
+    changes.into_iter().for_each(|change| headers.entry(change.header).or_default().push(change));
+    let mut headers: Vec<_> = headers.into_values().collect();
+    let mut shuffled = Vec::with_capacity(headers.len());
+    while !headers.is_empty() {
+        shuffled.push(headers.swap_remove(random.below(headers.len() as u32) as usize));
+    }
+    shuffled
+}
+
 /// Kernels that use every header in every way, few enough to be compiled often: with their program's tokens.
 pub fn kernels(wave: u32) -> Vec<(KernelSpec, u32)> {
     let wanted = |name: &str| {
-        let skeletons = ["row_", "heads", "choose", "mixed_k", "gated_q", "repack_768", "repack_1536"];
+        let skeletons = ["row_", "heads", "choose", "mixed_k", "gated_q", "repack_768", "repack_1536", "_long_"];
         let attention = ["_4_2_32_f16", "_5_1_96_f32", "_7_1_128_f16", "_16_1_256_f16", "_2_2_80_f32"];
         let types = ["_q4_k", "_q6_k_split", "_bf16", "_q8_0_split"];
         skeletons.iter().any(|s| name.contains(s))
@@ -141,12 +162,63 @@ pub fn kernels(wave: u32) -> Vec<(KernelSpec, u32)> {
     of(1, "").chain(several).collect()
 }
 
+/// Kernels of a unit at most: those that share it are compiled for nothing once one of them is wrong.
+const UNIT: usize = 12;
+
+/// Kernels that are compiled together, all of one skeleton.
+struct Unit {
+    /// Header of the skeleton, without its folder, and all that it includes.
+    headers: Vec<&'static str>,
+    specs: Vec<KernelSpec>,
+    /// With what they leave behind as they are.
+    trials: Vec<(Trial, Vec<Vec<Vec<u8>>>)>,
+    right: Vec<u8>,
+}
+
 /// Headers, kernels and how they are tried, for many changes.
 pub struct Bench {
     target: &'static Target,
-    specs: Vec<KernelSpec>,
-    trials: Vec<Trial>,
-    right: Vec<u8>,
+    units: Vec<Unit>,
+}
+
+/// A header, without its folder, and all that it includes.
+fn reached(header: &'static str) -> Vec<&'static str> {
+    let mut all = vec![header];
+    let mut at = 0;
+    while let Some(&name) = all.get(at) {
+        let source = hipc_templates::HEADERS.iter().find(|(path, _)| path.ends_with(&format!("/{name}"))).map_or("", |(_, s)| s);
+        for included in source.lines().filter_map(|line| line.strip_prefix("#include \"")?.strip_suffix('"')) {
+            if !all.contains(&included) {
+                all.push(included);
+            }
+        }
+        at += 1;
+    }
+    all
+}
+
+impl Unit {
+    fn new(target: &Target, header: &'static str, kernels: &[(KernelSpec, u32)]) -> Self {
+        let specs: Vec<KernelSpec> = kernels.iter().map(|(s, _)| s.clone()).collect();
+        let right = compile(target, &specs, hipc_templates::HEADERS, Backend::Clang).unwrap_or_else(|e| panic!("{e}"));
+        let known = |((spec, tokens), seed): (&(KernelSpec, u32), u64)| {
+            let trial = Trial::new(spec, *tokens, seed);
+            match trial.run_sanitized(target.name, &right, None) {
+                Outcome::Right(bits) => (trial, bits),
+                other => panic!("a kernel that is wrong as it is: {other:?}"),
+            }
+        };
+        let trials = kernels.iter().zip(40..).map(known).collect();
+        Self { headers: reached(header.rsplit('/').next().unwrap_or(header)), specs, trials, right }
+    }
+
+    /// What is wrong with one of the kernels in this code object, if one is.
+    fn judge(&self, module: &[u8], run: impl Fn(&Trial, &[u8], &[Vec<Vec<u8>>]) -> Outcome) -> Option<String> {
+        self.trials.iter().find_map(|(trial, right)| match run(trial, module, right) {
+            Outcome::Right(_) => None,
+            Outcome::Wrong(what) | Outcome::Fault(what) => Some(what),
+        })
+    }
 }
 
 impl Bench {
@@ -156,32 +228,26 @@ impl Bench {
     /// If the kernels aren't right as they are.
     pub fn new(target: &str) -> Self {
         let target = Target::parse(target).unwrap_or_else(|e| panic!("{e}"));
-        let (specs, tokens): (Vec<_>, Vec<_>) = kernels(target.simd.wave_size).into_iter().unzip();
-        let trials: Vec<Trial> = specs.iter().zip(tokens).zip(40..).map(|((s, t), seed)| Trial::new(s, t, seed)).collect();
-        let right = compile(target, &specs, hipc_templates::HEADERS, Backend::Clang).unwrap_or_else(|e| panic!("{e}"));
-        let bench = Self { target, specs, trials, right };
-        if let Found::Yes(what) = bench.judge(&bench.right) {
-            panic!("{what}");
+        let mut by_skeleton: BTreeMap<&'static str, Vec<(KernelSpec, u32)>> = BTreeMap::new();
+        for (spec, tokens) in kernels(target.simd.wave_size) {
+            by_skeleton.entry(hipc_templates::instantiate(&spec).header).or_default().push((spec, tokens));
         }
-        bench
+        let parts: Vec<_> = by_skeleton.iter().flat_map(|(&h, all)| all.chunks(UNIT).map(move |part| (h, part))).collect();
+        Self { target, units: parts.par_iter().map(|(header, part)| Unit::new(target, header, part)).collect() }
     }
 
     /// Kernels in all.
     pub fn kernels(&self) -> usize {
-        self.specs.len()
+        self.units.iter().map(|u| u.specs.len()).sum()
     }
 
-    fn judge(&self, module: &[u8]) -> Found {
-        for trial in &self.trials {
-            match trial.run(self.target.name, module, None) {
-                Outcome::Right(_) => {}
-                Outcome::Wrong(what) | Outcome::Fault(what) => return Found::Yes(what),
-            }
-        }
-        Found::No
+    /// Of all code objects as they are.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.units.iter().flat_map(|u| u.right.iter().copied()).collect::<Vec<u8>>())
     }
 
-    /// Compiles and runs the kernels with a change, up to the first that is wrong.
+    /// Compiles the kernels that a change reaches and runs those of which it changes the code, up to the first that is wrong: all of
+    /// them without the sanitizer, then all with it.
     pub fn run(&self, change: &Change) -> Found {
         let headers: Vec<(&str, &str)> = hipc_templates::HEADERS
             .iter()
@@ -190,10 +256,23 @@ impl Bench {
                 (path, if changed { change.source.as_str() } else { source })
             })
             .collect();
-        match compile(self.target, &self.specs, &headers, Backend::Clang) {
-            Err(_) => Found::Refused,
-            Ok(module) if module == self.right => Found::SameCode,
-            Ok(module) => self.judge(&module),
+        let mut changed = Vec::new();
+        for unit in self.units.iter().filter(|u| u.headers.contains(&change.header)) {
+            let Ok(module) = compile(self.target, &unit.specs, &headers, Backend::Clang) else { return Found::Refused };
+            if module == unit.right {
+                continue;
+            }
+            if let Some(what) = unit.judge(&module, |trial, module, right| trial.run(self.target.name, module, Some(right))) {
+                return Found::Yes(what);
+            }
+            changed.push((unit, module));
+        }
+        let sanitized =
+            |trial: &Trial, module: &[u8], right: &[Vec<Vec<u8>>]| trial.run_sanitized(self.target.name, module, Some(right));
+        match changed.iter().find_map(|(unit, module)| unit.judge(module, sanitized)) {
+            Some(what) => Found::Yes(what),
+            None if changed.is_empty() => Found::SameCode,
+            None => Found::No,
         }
     }
 }
