@@ -225,7 +225,7 @@ mod tests {
         // A lane keeps one sum, so larger tiles have more waves.
         let waves = if tile > 64 { 16 } else { 4 };
         let row_steps = (tile / waves).max(1);
-        Geometry { wave: 32, waves, rows_per_wave: 2, k_waves: 2, row_steps, tile, tokens: 1, splits: 1, parts_in: 0 }
+        Geometry { rows_per_wave: 2, k_waves: 2, row_steps, ..Geometry::plain(32, waves, tile) }
     }
 
     fn refused(op: FusedOp, geometry: Geometry, why: &str) {

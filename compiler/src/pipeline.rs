@@ -128,6 +128,14 @@ pub struct Built {
     pub trials: Vec<Tried>,
 }
 
+impl Built {
+    /// With bytes that no compiler has seen: for tests of what becomes of them.
+    pub fn uncompiled(target: &'static Target, planned: Planned, code: Vec<u8>) -> Self {
+        let (variants, trials, compiler) = (Vec::new(), Vec::new(), "none".to_owned());
+        Self { target, planned, code, object: None, variants, backend: Backend::Clang, compiler, cached: false, trials }
+    }
+}
+
 /// Graph to plan and HIP unit, for one target.
 ///
 /// # Errors

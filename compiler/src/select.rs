@@ -166,7 +166,7 @@ fn candidate(op: &FusedOp, geometry: Geometry) -> KernelSpec {
 fn plain(waves: u32, tile: u32, target: &Target) -> Geometry {
     let wave = target.simd.wave_size;
     let waves = (waves * 32).div_ceil(wave);
-    Geometry { wave, waves, rows_per_wave: 1, k_waves: 1, row_steps: 1, tile, tokens: 1, splits: 1, parts_in: 0 }
+    Geometry::plain(wave, waves, tile)
 }
 
 /// Outputs that must not be parted: whole activation blocks where they are quantised. Partial sums of squares are added up by

@@ -134,20 +134,12 @@ impl Builder<'_> {
         let mut written = Vec::new();
         let mut args = Vec::new();
         for param in op.params() {
-            args.push(match param.role {
-                Role::State => Operand::State,
-                Role::Tokens => Operand::Tokens,
-                Role::Outbox => Operand::Outbox,
-                Role::Sampling => Operand::Sampling,
-                Role::Draws => Operand::Draws,
-                Role::Scratch | Role::Counters => Operand::Own,
-                Role::RopeTable => Operand::Rope(EntityRef::new(0)),
-                role => bind(role).unwrap_or_else(|| {
-                    let slot = self.fused.slots.push(param.shape);
-                    written.push(slot);
-                    Operand::Slot(slot)
-                }),
-            });
+            let rope = || (param.role == Role::RopeTable).then(|| Operand::Rope(EntityRef::new(0)));
+            args.push(Operand::always(param.role).or_else(rope).or_else(|| bind(param.role)).unwrap_or_else(|| {
+                let slot = self.fused.slots.push(param.shape);
+                written.push(slot);
+                Operand::Slot(slot)
+            }));
         }
         self.fused.launches.push(FusedLaunch { op, args, layer, label: label.into() });
         written

@@ -2,9 +2,11 @@
 //!
 //!     cargo bench -p hipc-emulator
 
+#[path = "../tests/clang/mod.rs"]
+mod clang;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hipc_emulator::{Dispatch, Memory, Module, Options};
-use std::process::Command;
 
 const SOURCE: &str = r#"
 #define KERNEL extern "C" __attribute__((global)) void
@@ -31,23 +33,9 @@ KERNEL shared(const int* in, int* out) {
 }
 "#;
 
-fn compile(arch: &str) -> Vec<u8> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (input, output) = (folder.path().join("k.hip"), folder.path().join("k.hsaco"));
-    std::fs::write(&input, SOURCE).expect("a writable folder");
-    let done = Command::new(std::env::var_os("HIPC_CLANG").unwrap_or_else(|| "clang-22".into()))
-        .args(["-x", "hip", &format!("--offload-arch={arch}"), "--cuda-device-only", "--no-gpu-bundle-output"])
-        .args(["-nogpuinc", "-nogpulib", "-mcode-object-version=5", "-O3", "-ffp-contract=fast", "-o"])
-        .args([&output, &input])
-        .status()
-        .expect("clang-22, see scripts/setup.sh");
-    assert!(done.success());
-    std::fs::read(&output).expect("clang's output")
-}
-
 fn kernels(criterion: &mut Criterion) {
     for arch in ["gfx1100", "gfx942"] {
-        let module = Module::load(&compile(arch)).expect("clang's code object");
+        let module = Module::load(&clang::compile(arch, &["-O3", "-ffp-contract=fast"], SOURCE)).expect("clang's code object");
         let memory = Memory::new();
         let (from, to) = (memory.allocate(1 << 14), memory.allocate(1 << 14));
         let kernarg: Vec<u8> = [from, to].iter().flat_map(|a| a.to_le_bytes()).collect();

@@ -1,8 +1,9 @@
 //! Damaged code objects and dispatches that don't fit: an error that says why, never a panic, never without end.
 
+mod clang;
+
 use hipc_emulator::{Dispatch, EmulatorError, FaultKind, Memory, Module, Options};
 use proptest::prelude::*;
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -22,26 +23,12 @@ KERNEL void sums(int* out, const int* in, int n) {
 KERNEL void forever(int* out) { for (;;) ++*(volatile int*)out; }
 "#;
 
-fn compile(arch: &str, source: &str) -> Vec<u8> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (input, output) = (folder.path().join("k.hip"), folder.path().join("k.hsaco"));
-    std::fs::write(&input, source).expect("a writable folder");
-    let done = Command::new(std::env::var_os("HIPC_CLANG").unwrap_or_else(|| "clang-22".into()))
-        .args(["-x", "hip", &format!("--offload-arch={arch}"), "--cuda-device-only", "--no-gpu-bundle-output"])
-        .args(["-nogpuinc", "-nogpulib", "-mcode-object-version=5", "-O2", "-o"])
-        .args([&output, &input])
-        .output()
-        .expect("clang-22, see scripts/setup.sh");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    std::fs::read(&output).expect("clang's output")
-}
-
 /// One of each kind: waves of 32 and of 64 lanes, scratch by buffers and by its own instructions.
 const ARCHS: [&str; 3] = ["gfx1100", "gfx90a", "gfx1030"];
 
 fn object(at: usize) -> &'static [u8] {
     static ALL: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    &ALL.get_or_init(|| ARCHS.iter().map(|a| compile(a, SOURCE)).collect())[at]
+    &ALL.get_or_init(|| ARCHS.iter().map(|a| clang::compile(a, &["-O2"], SOURCE)).collect())[at]
 }
 
 fn options() -> Options<'static> {
@@ -187,7 +174,7 @@ fn other_targets_and_no_code_objects() {
     assert!(matches!(Module::load(&elf), Err(EmulatorError::CodeObject(_))));
     assert!(matches!(Module::load(b""), Err(EmulatorError::CodeObject(_))));
     assert!(matches!(Module::load(&[0x7f; 4096]), Err(EmulatorError::CodeObject(_))));
-    let other = compile("gfx803", "extern \"C\" __attribute__((global)) void k(int* p) { *p = 1; }");
+    let other = clang::compile("gfx803", &["-O2"], "extern \"C\" __attribute__((global)) void k(int* p) { *p = 1; }");
     let Err(error) = Module::load(&other) else { panic!("gfx803 is no target") };
     assert!(error.to_string().contains("unknown processor"), "{error}");
 }
@@ -196,7 +183,7 @@ fn other_targets_and_no_code_objects() {
 #[test]
 fn other_float_modes_are_refused() {
     let source = r#"extern "C" __attribute__((global)) void k(float* p) { p[0] = p[1] * p[2]; }"#;
-    let bytes = compile("gfx1100", source);
+    let bytes = clang::compile("gfx1100", &["-O2"], source);
     let module = Module::load(&bytes).unwrap();
     let (memory, kernarg) = (Memory::new(), [0; 8]);
     let dispatch = Dispatch { kernel: "k", grid: [1; 3], workgroup: [1; 3], dynamic_lds: 0, kernarg: &kernarg };

@@ -147,6 +147,13 @@ pub struct Geometry {
     pub parts_in: u32,
 }
 
+impl Geometry {
+    /// `waves` waves of `wave` lanes for `tile` outputs: one token, one row, nothing split, no partial sums read.
+    pub const fn plain(wave: u32, waves: u32, tile: u32) -> Self {
+        Self { wave, waves, rows_per_wave: 1, k_waves: 1, row_steps: 1, tile, tokens: 1, splits: 1, parts_in: 0 }
+    }
+}
+
 /// A kernel: meaning and geometry. Layers with equal specs share it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KernelSpec {

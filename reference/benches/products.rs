@@ -23,17 +23,7 @@ fn products(c: &mut Criterion) {
                 segments: vec![Segment { dtype, layout: Layout::Gguf, rows: ROWS, bias: false }],
                 tail: Tail::Vector { combine: Combine::One, residual: false, finish: Finish::RAW },
             });
-            let geometry = Geometry {
-                wave: 32,
-                waves: 1,
-                rows_per_wave: 1,
-                k_waves: 1,
-                row_steps: 1,
-                tile: 32,
-                tokens: 1,
-                splits: 1,
-                parts_in: 4,
-            };
+            let geometry = Geometry { parts_in: 4, ..Geometry::plain(32, 1, 32) };
             let spec = KernelSpec { name: "bench".into(), op, geometry };
             let bytes = dtype.row_bytes(COLS).unwrap() as usize * ROWS as usize;
             let weights = vec![0x2fu8; bytes];

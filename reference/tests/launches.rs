@@ -112,8 +112,7 @@ fn operand(spec: &KernelSpec, access: Access, shape: Shape, tokens: usize, rng: 
 
 fn compare(op: FusedOp, tile: u32, state: StepState, seed: u64) -> Result<(), TestCaseError> {
     let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-    let geometry =
-        Geometry { wave: 32, waves: 1, rows_per_wave: 1, k_waves: 1, row_steps: 1, tile, tokens: 1, splits: 1, parts_in: 5 };
+    let geometry = Geometry { parts_in: 5, ..Geometry::plain(32, 1, tile) };
     let spec = KernelSpec { name: "test".into(), op, geometry };
     let params = spec.op.params();
     let before: Vec<Words> = params.iter().map(|p| words(&operand(&spec, p.access, p.shape, state.n as usize, rng))).collect();
@@ -171,8 +170,7 @@ const DEFERRED: Deferred = Deferred { n: 256, eps: Real(1e-5) };
 fn a_wrong_result_does_not_pass() {
     let finish = Finish { raw: true, gain: true, f32: true, q8: true, ssq: true };
     let op = FusedOp::Row(Row { n: 64, expr: RowExpr::Norm { eps: Real(1e-5), group: 64 }, residual: false, finish });
-    let geometry =
-        Geometry { wave: 32, waves: 1, rows_per_wave: 1, k_waves: 1, row_steps: 1, tile: 32, tokens: 1, splits: 1, parts_in: 1 };
+    let geometry = Geometry { parts_in: 1, ..Geometry::plain(32, 1, 32) };
     let spec = KernelSpec { name: "test".into(), op, geometry };
     let params = spec.op.params();
     let rng = &mut ChaCha8Rng::seed_from_u64(1);
@@ -291,7 +289,7 @@ proptest! {
     #[test]
     fn operands_of_any_length_are_refused_not_read(len in 0..200usize, which in 0..9usize, seed: u64) {
         let op = FusedOp::Row(Row { n: 64, expr: RowExpr::Add, residual: true, finish: Finish { raw: true, gain: true, f32: true, q8: true, ssq: true } });
-        let geometry = Geometry { wave: 32, waves: 1, rows_per_wave: 1, k_waves: 1, row_steps: 1, tile: 64, tokens: 1, splits: 1, parts_in: 1 };
+        let geometry = Geometry { parts_in: 1, ..Geometry::plain(32, 1, 64) };
         let spec = KernelSpec { name: "test".into(), op, geometry };
         let params = spec.op.params();
         prop_assume!(which > 0 && which < params.len());

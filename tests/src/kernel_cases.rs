@@ -17,11 +17,6 @@ pub const CTX: u32 = 96;
 pub const LONG: u32 = 400;
 const DEFERRED: Deferred = Deferred { n: 256, eps: Real(1e-5) };
 
-/// A geometry of `waves` waves with `tile` outputs; a GEMV sets the rest.
-pub fn geometry(wave: u32, waves: u32, tile: u32) -> Geometry {
-    Geometry { wave, waves, rows_per_wave: 1, k_waves: 1, row_steps: 1, tile, tokens: 1, splits: 1, parts_in: 0 }
-}
-
 /// How a GEMV is spread in a case: waves that share rows, waves that split K, rows at a time, outputs, tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
@@ -46,7 +41,7 @@ impl Spread {
             row_steps: rows / (self.rows * self.row_waves),
             tokens: self.tokens,
             parts_in: if op.deferred.is_some() { 16 } else { 0 },
-            ..geometry(wave, self.row_waves * self.k_waves, self.tile)
+            ..Geometry::plain(wave, self.row_waves * self.k_waves, self.tile)
         }
     }
 }
@@ -66,7 +61,7 @@ pub fn small(wave: u32, tokens: u32) -> Vec<KernelSpec> {
         let finish = if dtype == DType::F16 { Finish::RAW } else { ALL };
         for n in [256, 1536] {
             let embed = Embed { vocab: 323, n, dtype, layout, finish };
-            cases.push((format!("embed_{n}_{}", label(dtype, layout)), FusedOp::Embed(embed), geometry(wave, 2, 128)));
+            cases.push((format!("embed_{n}_{}", label(dtype, layout)), FusedOp::Embed(embed), Geometry::plain(wave, 2, 128)));
         }
     }
     if tokens == 1 {
@@ -139,7 +134,11 @@ fn repacks(wave: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) {
     for dtype in DType::ALL.into_iter().filter(|t| t.is_quantized()) {
         for cols in [dtype.block_len(), 256, 768, 1536, 4096] {
             let op = Repack { dtype, layout: Layout::Split, rows: 9, cols, piece: 4 };
-            cases.push((format!("repack_{cols}_{}", label(dtype, Layout::Gguf)), FusedOp::Repack(op), geometry(wave, 2, 1)));
+            cases.push((
+                format!("repack_{cols}_{}", label(dtype, Layout::Gguf)),
+                FusedOp::Repack(op),
+                Geometry::plain(wave, 2, 1),
+            ));
         }
     }
 }
@@ -197,7 +196,7 @@ fn attention(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)
             };
             let scale = Real(1.0 / f64::from(head_dim).sqrt());
             let cache = cache(kv_heads, head_dim, kv);
-            let geometry = Geometry { splits, ..geometry(wave, waves, 1) };
+            let geometry = Geometry { splits, ..Geometry::plain(wave, waves, 1) };
             let mut add = |what: &str, prologue| {
                 let op = Attend { heads, cache, scale, prologue, finish };
                 cases.push((format!("{what}_{heads}_{kv_heads}_{head_dim}_{kv_name}"), FusedOp::Attend(op), geometry));
@@ -218,7 +217,7 @@ fn attention(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)
         for prologue in [None, Some(norm)].into_iter().take(if tokens == 1 { 2 } else { 1 }) {
             let op = Attend { heads, cache, scale: Real(0.125), prologue, finish: Finish::RAW };
             let what = if prologue.is_some() { "prologue" } else { "attend" };
-            let geometry = Geometry { splits, ..geometry(wave, waves, 1) };
+            let geometry = Geometry { splits, ..Geometry::plain(wave, waves, 1) };
             cases.push((format!("{what}_long_{heads}_{kv_heads}_{head_dim}"), FusedOp::Attend(op), geometry));
         }
     }
@@ -244,12 +243,12 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
             let op = Row { n, expr, residual: i % 2 == 1, finish };
             let parts_in = if matches!(expr, RowExpr::Scale(_)) { 16 } else { 0 };
             let all = if finish == Finish::RAW { "" } else { "_all" };
-            cases.push((format!("row_{what}{all}"), FusedOp::Row(op), Geometry { parts_in, ..geometry(wave, 2, tile) }));
+            cases.push((format!("row_{what}{all}"), FusedOp::Row(op), Geometry { parts_in, ..Geometry::plain(wave, 2, tile) }));
         }
     }
     // A place of LDS for each of many waves.
     let norm = Row { n: 512, expr: RowExpr::Norm { eps: Real(1e-5), group: 512 }, residual: false, finish: Finish::RAW };
-    cases.push(("row_norm_waves".into(), FusedOp::Row(norm), geometry(wave, 8, 512)));
+    cases.push(("row_norm_waves".into(), FusedOp::Row(norm), Geometry::plain(wave, 8, 512)));
     let part = |heads, head_dim, norm: Option<f64>, rope, out| HeadPart { heads, head_dim, norm: norm.map(Real), rope, out };
     let neox = rope(RopeStyle::Neox, 64, 64);
     let parts = vec![
@@ -257,18 +256,18 @@ fn others(wave: u32, tokens: u32, cases: &mut Vec<(String, FusedOp, Geometry)>) 
         part(2, 64, Some(1e-6), neox, HeadOut::Append(cache(2, 64, KvType::F16))),
         part(2, 64, None, None, HeadOut::Append(cache(2, 64, KvType::F32))),
     ];
-    cases.push(("heads".into(), FusedOp::Heads(Heads { parts }), geometry(wave, 4, 4)));
+    cases.push(("heads".into(), FusedOp::Heads(Heads { parts }), Geometry::plain(wave, 4, 4)));
     let parts = vec![part(3, 80, None, rope(RopeStyle::Norm, 48, 80), HeadOut::Store)];
-    cases.push(("heads_part".into(), FusedOp::Heads(Heads { parts }), geometry(wave, 2, 2)));
+    cases.push(("heads_part".into(), FusedOp::Heads(Heads { parts }), Geometry::plain(wave, 2, 2)));
     let choose = |partials, advance| FusedOp::Choose(Choose { n: 323, partials, advance });
-    cases.push(("choose_partials".into(), choose(true, false), Geometry { parts_in: 41, ..geometry(wave, 2, 8) }));
+    cases.push(("choose_partials".into(), choose(true, false), Geometry { parts_in: 41, ..Geometry::plain(wave, 2, 8) }));
     if tokens == 1 {
-        cases.push(("choose_advance".into(), choose(true, true), Geometry { parts_in: 41, ..geometry(wave, 8, 8) }));
+        cases.push(("choose_advance".into(), choose(true, true), Geometry { parts_in: 41, ..Geometry::plain(wave, 8, 8) }));
     }
-    cases.push(("choose_logits".into(), choose(false, false), geometry(wave, 4, 1)));
+    cases.push(("choose_logits".into(), choose(false, false), Geometry::plain(wave, 4, 1)));
     // So many that LDS can't hold all that are equal.
     let many = FusedOp::Choose(Choose { n: 4999, partials: true, advance: false });
-    cases.push(("choose_many".into(), many, Geometry { parts_in: 1250, ..geometry(wave, 4, 4) }));
+    cases.push(("choose_many".into(), many, Geometry { parts_in: 1250, ..Geometry::plain(wave, 4, 4) }));
 }
 
 /// Positions of the caches and tables of a case.

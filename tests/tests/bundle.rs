@@ -3,7 +3,6 @@
 use hipc::bundle::{BundleError, BundleRequest, WeightsMode, write};
 use hipc::pipeline::{Built, Options, plan};
 use hipc::target::Target;
-use hipc::toolchain::Backend;
 use hipc::tuning::Tuning;
 use hipc_ir::dtype::KvType;
 use hipc_ir::graph::Graph;
@@ -21,18 +20,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(true);
 fn built(model: &Model) -> Vec<Built> {
     let one = |name: &str| {
         let target = Target::parse(name).unwrap();
-        let planned = plan(model, target, &OPTIONS).unwrap();
-        Built {
-            target,
-            planned,
-            code: vec![7; 1000],
-            object: None,
-            variants: Vec::new(),
-            backend: Backend::Clang,
-            compiler: "none".into(),
-            cached: false,
-            trials: Vec::new(),
-        }
+        Built::uncompiled(target, plan(model, target, &OPTIONS).unwrap(), vec![7; 1000])
     };
     ["gfx1100", "gfx1030"].map(one).into()
 }

@@ -9,7 +9,7 @@ use hipc_ir::PrimaryMap;
 use hipc_ir::fused::{Choose, FusedOp, Role};
 use hipc_ir::plan::{Geometry, KernelSpec, SamplingState, StepState};
 use hipc_templates::{HEADERS, check_geometry};
-use hipc_tests::kernel_cases::{CTX, geometry};
+use hipc_tests::kernel_cases::CTX;
 use hipc_tests::launch_bench::{Case, Loaded, Random};
 use hipc_tests::logits::{ROWS, row, set, set_logits, text};
 use hipfire_run::device::Driver;
@@ -24,7 +24,7 @@ fn specs(wave: u32) -> Vec<KernelSpec> {
     let spec = |(i, (n, tile, waves)): (usize, (u32, Option<u32>, u32))| {
         let parts_in = tile.map_or(0, |tile| n.div_ceil(tile));
         let op = FusedOp::Choose(Choose { n, partials: tile.is_some(), advance: i % 2 == 0 });
-        let geometry = Geometry { parts_in, ..geometry(wave, waves * 32 / wave, tile.unwrap_or(1)) };
+        let geometry = Geometry { parts_in, ..Geometry::plain(wave, waves * 32 / wave, tile.unwrap_or(1)) };
         KernelSpec { name: format!("k{i:03}_choose"), op, geometry }
     };
     SHAPES.into_iter().enumerate().map(spec).collect()

@@ -5,6 +5,7 @@ use hipc_ir::graph::{Graph, Op, RopeStyle, Ty};
 use hipc_ir::text::TokenizerKind;
 use hipc_models::{GgufFile, Model, ModelError, tokenizer};
 use hipc_tests::gguf_writer::{self, Mix, ty};
+use hipc_tests::parity::arch::SUPPORTED;
 use hipc_tests::shared::{demo_model, shared};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -119,16 +120,7 @@ fn golden_architectures() {
             Err(e) => panic!("{id}: {e}"),
         }
     }
-    let expected = [
-        "llama-float-F32",
-        "llama-float-F16",
-        "llama-float-BF16",
-        "llama-rope3-Q4_K_M",
-        "llama-rope3-Q8_0",
-        "llama-rope3-Q4_0",
-        "qwen3-Q4_K_M",
-    ];
-    assert_eq!(loaded, expected);
+    assert_eq!(loaded, SUPPORTED);
 }
 
 fn check_hyperparameters(m: &Model, said: &Value) {

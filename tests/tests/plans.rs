@@ -10,20 +10,10 @@ use hipc_ir::fused::FusedGraph;
 use hipc_ir::graph::Graph;
 use hipc_ir::plan::Plan;
 use hipc_ir::verify;
+use hipc_tests::parity::arch::SUPPORTED;
 use hipc_tests::shared::{demo_model, shared};
 use rayon::prelude::*;
 use std::path::Path;
-
-/// The reference models of the supported architectures and types.
-const MODELS: [&str; 7] = [
-    "llama-float-F32",
-    "llama-float-F16",
-    "llama-float-BF16",
-    "llama-rope3-Q4_K_M",
-    "llama-rope3-Q8_0",
-    "llama-rope3-Q4_0",
-    "qwen3-Q4_K_M",
-];
 
 fn stages(path: &Path, target: &Target, ctx: u32) {
     let model = hipc_models::load(path).unwrap();
@@ -61,7 +51,7 @@ fn stages(path: &Path, target: &Target, ctx: u32) {
 #[test]
 fn reference_models_on_three_targets() {
     let targets = ["gfx1100", "gfx1030", "gfx942"].map(|t| Target::parse(t).unwrap());
-    let cases: Vec<(&str, &Target)> = MODELS.iter().flat_map(|&m| targets.iter().map(move |&t| (m, t))).collect();
+    let cases: Vec<(&str, &Target)> = SUPPORTED.iter().flat_map(|&m| targets.iter().map(move |&t| (m, t))).collect();
     cases.par_iter().for_each(|(name, target)| {
         if let Some(path) = shared(&format!("golden/arch/{name}.gguf")) {
             stages(&path, target, 256);

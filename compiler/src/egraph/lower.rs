@@ -103,19 +103,14 @@ impl Lowering {
             }
             let mut args = Vec::new();
             for param in op.params() {
-                let operand = match param.role {
-                    Role::State => Operand::State,
-                    Role::Tokens => Operand::Tokens,
-                    Role::Outbox => Operand::Outbox,
-                    Role::Sampling => Operand::Sampling,
-                    Role::Draws => Operand::Draws,
-                    Role::Scratch | Role::Counters => Operand::Own,
-                    _ if param.access == Access::Write => Operand::Slot(self.slots.push(param.shape)),
-                    role => {
-                        let class = bound_operands(choice).find(|(r, _)| *r == role).map(|(_, id)| id);
-                        let given = class.and_then(|id| bound.get(&id).copied().or_else(|| leaf(region, saturated, id)));
-                        given.ok_or(LowerError::Unbound(index, role))?
-                    }
+                let operand = if let Some(always) = Operand::always(param.role) {
+                    always
+                } else if param.access == Access::Write {
+                    Operand::Slot(self.slots.push(param.shape))
+                } else {
+                    let class = bound_operands(choice).find(|(r, _)| *r == param.role).map(|(_, id)| id);
+                    let given = class.and_then(|id| bound.get(&id).copied().or_else(|| leaf(region, saturated, id)));
+                    given.ok_or(LowerError::Unbound(index, param.role))?
                 };
                 args.push(operand);
             }

@@ -363,6 +363,21 @@ pub enum Operand {
     Own,
 }
 
+impl Operand {
+    /// What an operand of this role is in every launch; `None` where it depends on the launch.
+    pub fn always(role: Role) -> Option<Self> {
+        Some(match role {
+            Role::State => Self::State,
+            Role::Tokens => Self::Tokens,
+            Role::Outbox => Self::Outbox,
+            Role::Sampling => Self::Sampling,
+            Role::Draws => Self::Draws,
+            Role::Scratch | Role::Counters => Self::Own,
+            _ => return None,
+        })
+    }
+}
+
 /// A launch: op, operands parallel to [`FusedOp::params`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FusedLaunch {

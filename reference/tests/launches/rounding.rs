@@ -23,17 +23,7 @@ const STATE: StepState = StepState { pos: 3, n: 1, head_from: 0, generation: 0 }
 
 impl Launch {
     fn new(op: FusedOp) -> Self {
-        let geometry = Geometry {
-            wave: 32,
-            waves: 1,
-            rows_per_wave: 1,
-            k_waves: 1,
-            row_steps: 1,
-            tile: 64,
-            tokens: 1,
-            splits: 1,
-            parts_in: 1,
-        };
+        let geometry = Geometry { parts_in: 1, ..Geometry::plain(32, 1, 64) };
         let spec = KernelSpec { name: "test".into(), op, geometry };
         let rng = &mut ChaCha8Rng::seed_from_u64(5);
         let before = spec.op.params().iter().map(|p| words(&operand(&spec, p.access, p.shape, 1, rng))).collect();

@@ -3,7 +3,6 @@
 use hipc::bundle::{BundleRequest, WeightsMode, write};
 use hipc::pipeline::{Built, Options, plan};
 use hipc::target::Target;
-use hipc::toolchain::Backend;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -53,18 +52,7 @@ pub fn compile(model: &Path, to: &Path, weights: WeightsMode) {
         .iter()
         .map(|name| {
             let target = Target::parse(name).unwrap();
-            let planned = plan(&model, target, &options).unwrap();
-            Built {
-                target,
-                planned,
-                code: b"none".to_vec(),
-                object: None,
-                variants: Vec::new(),
-                backend: Backend::Clang,
-                compiler: "none".into(),
-                cached: false,
-                trials: Vec::new(),
-            }
+            Built::uncompiled(target, plan(&model, target, &options).unwrap(), b"none".to_vec())
         })
         .collect();
     let interrupted = AtomicBool::new(false);

@@ -5,7 +5,7 @@ use hipc::bundle::{BundleRequest, WeightsMode, write};
 use hipc::emit::emit_unit;
 use hipc::pipeline::{Built, Options, code_form, plan};
 use hipc::target::Target;
-use hipc::toolchain::{Backend, CompileOptions, Toolchain, UnitSource};
+use hipc::toolchain::{CompileOptions, Toolchain, UnitSource};
 use hipc::trials::{Tried, compile_one, trials};
 use hipc::tuning::{Tuning, tuned_kernels};
 use hipc_ir::PrimaryMap;
@@ -44,17 +44,7 @@ fn bundle(name: &str, trials: Vec<Tried>) -> PathBuf {
     let path = bundles().folder.path().join(name);
     let model = hipc_models::load(&bundles().model).unwrap();
     let planned = plan(&model, host(), &options()).unwrap();
-    let built = Built {
-        target: host(),
-        planned,
-        code: b"none".to_vec(),
-        object: None,
-        variants: Vec::new(),
-        backend: Backend::Clang,
-        compiler: "none".into(),
-        cached: false,
-        trials,
-    };
+    let built = Built { trials, ..Built::uncompiled(host(), planned, b"none".to_vec()) };
     let (options, interrupted) = (options(), AtomicBool::new(false));
     let (weights, built) = (WeightsMode::Referenced, [built]);
     write(&path, &BundleRequest { model: &model, built: &built, options: &options, weights, interrupted: &interrupted }).unwrap();

@@ -5,8 +5,8 @@ use crate::shared::shared;
 use hipc_models::ModelError;
 use std::path::PathBuf;
 
-/// Files that must be among those we load.
-const REQUIRED: [&str; 7] = [
+/// The reference models of the supported architectures and types.
+pub const SUPPORTED: [&str; 7] = [
     "llama-float-F32",
     "llama-float-F16",
     "llama-float-BF16",
@@ -62,7 +62,7 @@ pub fn goldens() -> Option<Vec<Golden>> {
         assert_eq!(rows.len(), ids.len(), "{id}: rows");
         goldens.push(Golden { id, path, ids, prompt, rows, noise: entry["nmse_a_vs_b"].as_f64().expect("a number") });
     }
-    for id in REQUIRED {
+    for id in SUPPORTED {
         assert!(goldens.iter().any(|g| g.id == id), "{id} doesn't load");
     }
     Some(goldens)

@@ -1,61 +1,22 @@
-//! Kernels as people write them, compiled for each architecture and run: the host computes the same another way.
+//! The kernels, and what the host makes of their inputs.
 
-use hipc_emulator::{Dispatch, Memory, Module, Options};
-use std::process::Command;
-
-const ARCHS: [&str; 8] = ["gfx906", "gfx90a", "gfx942", "gfx1010", "gfx1012", "gfx1030", "gfx1100", "gfx1201"];
-/// Threads of a workgroup, workgroups.
-const THREADS: usize = 64;
-const GROUPS: usize = 3;
-const ALL: usize = THREADS * GROUPS;
-/// Words of the input and of the output.
-const WORDS: usize = 1024;
+use super::{ALL, GROUPS, f, mix};
 
 /// A kernel takes `(const unsigned* in, unsigned* out)`; `i` is the thread of the grid, `t` of the workgroup, `g` the workgroup.
-struct Kernel {
-    name: &'static str,
-    body: &'static str,
+pub struct Kernel {
+    pub name: &'static str,
+    pub body: &'static str,
     /// What the input holds.
-    input: fn(usize) -> u32,
+    pub input: fn(usize) -> u32,
     /// From the input to the output's first words.
-    expect: fn(&[u32]) -> Vec<u32>,
+    pub expect: fn(&[u32]) -> Vec<u32>,
     /// Singles may differ by this part.
-    tolerance: f32,
-}
-
-const PRELUDE: &str = r#"
-typedef unsigned u32; typedef unsigned long long u64; typedef long long i64;
-typedef _Float16 half2 __attribute__((ext_vector_type(2)));
-typedef _Float16 half4 __attribute__((ext_vector_type(4)));
-typedef float float4 __attribute__((ext_vector_type(4)));
-#define SHARED __attribute__((shared)) static
-static __attribute__((device)) inline float f(u32 v) { return __builtin_bit_cast(float, v); }
-static __attribute__((device)) inline u32 b(float v) { return __builtin_bit_cast(u32, v); }
-static __attribute__((device)) inline void sync() { __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup"); __builtin_amdgcn_s_barrier(); __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup"); }
-static __attribute__((device, noinline)) int collatz(u32 n, int* most) {
-    int steps = 0;
-    while (n > 1 && steps < 40) { n = n & 1 ? 3 * n + 1 : n / 2; if ((int)n > *most) *most = n; steps++; }
-    return steps;
-}
-static __attribute__((device, noinline)) u32 nested(u32 n) { int most = 7; int s = collatz(n % 1000, &most); return s * 1000003u + most; }
-"#;
-
-fn mix(i: usize) -> u32 {
-    let mut x = (i as u32).wrapping_mul(0x9e37_79b9) ^ 0x7f4a_7c15;
-    x ^= x >> 15;
-    x = x.wrapping_mul(0x85eb_ca6b);
-    x ^= x >> 13;
-    x = x.wrapping_mul(0xc2b2_ae35);
-    x ^ x >> 16
+    pub tolerance: f32,
 }
 
 /// Singles of some size, never 0.
 fn floats(i: usize) -> u32 {
     ((mix(i) % 2000) as f32 / 100.0 - 10.0 + 0.005).to_bits()
-}
-
-fn f(v: u32) -> f32 {
-    f32::from_bits(v)
 }
 
 fn each(f: impl Fn(usize) -> u32) -> Vec<u32> {
@@ -71,7 +32,7 @@ fn words(values: impl Iterator<Item = u64>) -> Vec<u32> {
     values.flat_map(|v| [v as u32, (v >> 32) as u32]).collect()
 }
 
-const KERNELS: &[Kernel] = &[
+pub const KERNELS: &[Kernel] = &[
     Kernel {
         name: "reduce",
         body: "SHARED u32 s[64]; s[t] = in[i]; for (int n = 32; n; n /= 2) { sync(); if (t < n) s[t] += s[t + n]; } sync(); if (t == 0) out[g] = s[0];",
@@ -357,208 +318,3 @@ const KERNELS: &[Kernel] = &[
         tolerance: 0.0,
     },
 ];
-
-/// Small whole numbers in A (16×16, by rows) and B (by columns): sums are exact in every type.
-const MATRICES: &str = r#"
-typedef int int2v __attribute__((ext_vector_type(2)));
-typedef int int4v __attribute__((ext_vector_type(4)));
-typedef int int8v __attribute__((ext_vector_type(8)));
-typedef float f8 __attribute__((ext_vector_type(8)));
-typedef _Float16 h8 __attribute__((ext_vector_type(8)));
-typedef _Float16 h16 __attribute__((ext_vector_type(16)));
-typedef short s4 __attribute__((ext_vector_type(4)));
-typedef short s8 __attribute__((ext_vector_type(8)));
-typedef short s16 __attribute__((ext_vector_type(16)));
-#define A(r, k) ((int)in[(r) * 16 + (k)])
-#define B(k, c) ((int)in[256 + (c) * 16 + (k)])
-static __attribute__((device)) short bf(float v) { return (short)(b(v) >> 16); }
-KERNEL(matrix_f16) {
-#if defined(__gfx90a__) || defined(__gfx942__)
-    if (t >= 64) return; half4 x, y; float4 c = {1, 2, 3, 4}; int r = t % 16, q = t / 16;
-    for (int j = 0; j < 4; j++) { x[j] = A(r, 4 * q + j); y[j] = B(4 * q + j, r); }
-    c = __builtin_amdgcn_mfma_f32_16x16x16f16(x, y, c, 0, 0, 0);
-    for (int j = 0; j < 4; j++) out[(4 * q + j) * 16 + r] = (int)c[j] - (j + 1);
-#elif defined(__gfx1100__)
-    if (t >= 32) return; h16 x, y; f8 c; int r = t % 16;
-    for (int k = 0; k < 16; k++) { x[k] = A(r, k); y[k] = B(k, r); }
-    for (int j = 0; j < 8; j++) c[j] = j;
-    c = __builtin_amdgcn_wmma_f32_16x16x16_f16_w32(x, y, c);
-    for (int j = 0; j < 8; j++) out[(2 * j + t / 16) * 16 + r] = (int)c[j] - j;
-#elif defined(__gfx1201__)
-    if (t >= 32) return; h8 x, y; f8 c; int r = t % 16, q = t / 16;
-    for (int j = 0; j < 8; j++) { x[j] = A(r, 8 * q + j); y[j] = B(8 * q + j, r); c[j] = j; }
-    c = __builtin_amdgcn_wmma_f32_16x16x16_f16_w32_gfx12(x, y, c);
-    for (int j = 0; j < 8; j++) out[(8 * q + j) * 16 + r] = (int)c[j] - j;
-#endif
-}
-KERNEL(matrix_bf16) {
-#if defined(__gfx90a__) || defined(__gfx942__)
-    if (t >= 64) return; s4 x, y; float4 c = {1, 2, 3, 4}; int r = t % 16, q = t / 16;
-    for (int j = 0; j < 4; j++) { x[j] = bf(A(r, 4 * q + j)); y[j] = bf(B(4 * q + j, r)); }
-    c = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(x, y, c, 0, 0, 0);
-    for (int j = 0; j < 4; j++) out[(4 * q + j) * 16 + r] = (int)c[j] - (j + 1);
-#elif defined(__gfx1100__)
-    if (t >= 32) return; s16 x, y; f8 c; int r = t % 16;
-    for (int k = 0; k < 16; k++) { x[k] = bf(A(r, k)); y[k] = bf(B(k, r)); }
-    for (int j = 0; j < 8; j++) c[j] = j;
-    c = __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32(x, y, c);
-    for (int j = 0; j < 8; j++) out[(2 * j + t / 16) * 16 + r] = (int)c[j] - j;
-#elif defined(__gfx1201__)
-    if (t >= 32) return; s8 x, y; f8 c; int r = t % 16, q = t / 16;
-    for (int j = 0; j < 8; j++) { x[j] = bf(A(r, 8 * q + j)); y[j] = bf(B(8 * q + j, r)); c[j] = j; }
-    c = __builtin_amdgcn_wmma_f32_16x16x16_bf16_w32_gfx12(x, y, c);
-    for (int j = 0; j < 8; j++) out[(8 * q + j) * 16 + r] = (int)c[j] - j;
-#endif
-}
-#define BYTE(word, j) ((word >> (8 * (j))) & 255)
-KERNEL(matrix_i8) {
-#if defined(__gfx90a__)
-    if (t >= 64) return; int x = 0, y = 0; int4v c = {1, 2, 3, 4}; int r = t % 16, q = t / 16;
-    for (int j = 0; j < 4; j++) { x |= (A(r, 4 * q + j) & 255) << 8 * j; y |= (B(4 * q + j, r) & 255) << 8 * j; }
-    c = __builtin_amdgcn_mfma_i32_16x16x16i8(x, y, c, 0, 0, 0);
-    for (int j = 0; j < 4; j++) out[(4 * q + j) * 16 + r] = c[j] - (j + 1);
-#elif defined(__gfx942__)
-    if (t >= 64) return; u64 x = 0, y = 0; int4v c = {1, 2, 3, 4}; int r = t % 16, q = t / 16;
-    if (q < 2) for (int j = 0; j < 8; j++) { x |= (u64)(A(r, 8 * q + j) & 255) << 8 * j; y |= (u64)(B(8 * q + j, r) & 255) << 8 * j; }
-    c = __builtin_amdgcn_mfma_i32_16x16x32_i8(x, y, c, 0, 0, 0);
-    for (int j = 0; j < 4; j++) out[(4 * q + j) * 16 + r] = c[j] - (j + 1);
-#elif defined(__gfx1100__)
-    if (t >= 32) return; int4v x = 0, y = 0; int8v c; int r = t % 16;
-    for (int k = 0; k < 16; k++) { x[k / 4] |= (A(r, k) & 255) << 8 * (k % 4); y[k / 4] |= (B(k, r) & 255) << 8 * (k % 4); }
-    for (int j = 0; j < 8; j++) c[j] = j;
-    c = __builtin_amdgcn_wmma_i32_16x16x16_iu8_w32(true, x, true, y, c, false);
-    for (int j = 0; j < 8; j++) out[(2 * j + t / 16) * 16 + r] = c[j] - j;
-#elif defined(__gfx1201__)
-    if (t >= 32) return; int2v x = 0, y = 0; int8v c; int r = t % 16, q = t / 16;
-    for (int j = 0; j < 8; j++) { x[j / 4] |= (A(r, 8 * q + j) & 255) << 8 * (j % 4); y[j / 4] |= (B(8 * q + j, r) & 255) << 8 * (j % 4); c[j] = j; }
-    c = __builtin_amdgcn_wmma_i32_16x16x16_iu8_w32_gfx12(true, x, true, y, c, false);
-    for (int j = 0; j < 8; j++) out[(8 * q + j) * 16 + r] = c[j] - j;
-#endif
-}
-KERNEL(matrix_i4) {
-#if defined(__gfx1100__)
-    if (t >= 32) return; int2v x = 0, y = 0; int8v c; int r = t % 16;
-    for (int k = 0; k < 16; k++) { x[k / 8] |= (A(r, k) & 15) << 4 * (k % 8); y[k / 8] |= (B(k, r) & 15) << 4 * (k % 8); }
-    for (int j = 0; j < 8; j++) c[j] = j;
-    c = __builtin_amdgcn_wmma_i32_16x16x16_iu4_w32(true, x, true, y, c, false);
-    for (int j = 0; j < 8; j++) out[(2 * j + t / 16) * 16 + r] = c[j] - j;
-#elif defined(__gfx1201__)
-    if (t >= 32) return; int x = 0, y = 0; int8v c; int r = t % 16, q = t / 16;
-    for (int j = 0; j < 8; j++) { x |= (A(r, 8 * q + j) & 15) << 4 * j; y |= (B(8 * q + j, r) & 15) << 4 * j; c[j] = j; }
-    c = __builtin_amdgcn_wmma_i32_16x16x16_iu4_w32_gfx12(true, x, true, y, c, false);
-    for (int j = 0; j < 8; j++) out[(8 * q + j) * 16 + r] = c[j] - j;
-#endif
-}
-KERNEL(matrix_large) {
-#if defined(__gfx90a__) || defined(__gfx942__)
-    typedef float f16v __attribute__((ext_vector_type(16)));
-    half4 x, y; f16v c = 0; int r = t % 32, q = t / 32;
-    for (int j = 0; j < 4; j++) { x[j] = (int)in[r * 8 + 4 * q + j]; y[j] = (int)in[256 + r * 8 + 4 * q + j]; }
-    c = __builtin_amdgcn_mfma_f32_32x32x8f16(x, y, c, 0, 0, 0);
-    for (int j = 0; j < 16; j++) out[(8 * (j / 4) + 4 * q + j % 4) * 32 + r] = (int)c[j];
-#endif
-}
-"#;
-
-fn compile(arch: &str, source: &str) -> Vec<u8> {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let (input, output) = (folder.path().join("k.hip"), folder.path().join("k.hsaco"));
-    std::fs::write(&input, source).expect("a writable folder");
-    let done = Command::new(std::env::var_os("HIPC_CLANG").unwrap_or_else(|| "clang-22".into()))
-        .args(["-x", "hip", &format!("--offload-arch={arch}"), "--cuda-device-only", "--no-gpu-bundle-output"])
-        .args(["-nogpuinc", "-nogpulib", "-mcode-object-version=5", "-O3", "-Wno-everything", "-o"])
-        .args([&output, &input])
-        .output()
-        .expect("clang-22, see scripts/setup.sh");
-    assert!(done.status.success(), "{arch}: {}", String::from_utf8_lossy(&done.stderr));
-    std::fs::read(&output).expect("clang's output")
-}
-
-fn source() -> String {
-    let head = "#define KERNEL(name) static __attribute__((device)) void name##_body(const u32* in, u32* out, int t, int g, int i); \\\n\
-        extern \"C\" __attribute__((global)) __attribute__((amdgpu_flat_work_group_size(1, 64))) void name(const u32* in, u32* out) { \\\n\
-        int t = __builtin_amdgcn_workitem_id_x(), g = __builtin_amdgcn_workgroup_id_x(); name##_body(in, out, t, g, g * 64 + t); } \\\n\
-        static __attribute__((device)) void name##_body(const u32* in, u32* out, int t, int g, int i)\n";
-    let mut text = format!("{PRELUDE}{head}{MATRICES}");
-    for kernel in KERNELS {
-        text += &format!("KERNEL({}) {{ {} }}\n", kernel.name, kernel.body);
-    }
-    text
-}
-
-fn run(module: &Module, name: &str, input: &[u32], groups: u32) -> Result<Vec<u32>, String> {
-    let memory = Memory::new();
-    let (from, to) = (memory.allocate(4 * WORDS as u64), memory.allocate(4 * WORDS as u64));
-    let bytes: Vec<u8> = input.iter().flat_map(|w| w.to_le_bytes()).collect();
-    memory.write(from, &bytes).map_err(|e| e.to_string())?;
-    let kernarg: Vec<u8> = [from, to].iter().flat_map(|a| a.to_le_bytes()).collect();
-    let dispatch =
-        Dispatch { kernel: name, grid: [groups, 1, 1], workgroup: [THREADS as u32, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
-    module.run(&dispatch, &memory, &Options { parallel: false, ..Options::default() }).map_err(|e| e.to_string())?;
-    let mut bytes = vec![0; 4 * WORDS];
-    memory.read(to, &mut bytes).map_err(|e| e.to_string())?;
-    Ok(bytes.chunks(4).map(|c| u32::from_le_bytes(c.try_into().unwrap())).collect())
-}
-
-fn modules() -> Vec<(&'static str, Module)> {
-    let source = source();
-    ARCHS.iter().map(|arch| (*arch, Module::load(&compile(arch, &source)).expect("clang's code object"))).collect()
-}
-
-#[test]
-fn kernels_compute_what_the_host_does() {
-    let mut wrong = Vec::new();
-    for (arch, module) in modules() {
-        for kernel in KERNELS {
-            let input: Vec<u32> = (0..WORDS).map(kernel.input).collect();
-            let expected = (kernel.expect)(&input);
-            match run(&module, kernel.name, &input, GROUPS as u32) {
-                Err(why) => wrong.push(format!("{arch}: {why}")),
-                Ok(got) => {
-                    let same = |a: u32, b: u32| {
-                        a == b || kernel.tolerance > 0.0 && (f(a) - f(b)).abs() <= kernel.tolerance * f(b).abs().max(1e-3)
-                    };
-                    let mut pairs = got.iter().zip(&expected).enumerate();
-                    if let Some((at, (a, b))) = pairs.find(|(_, (a, b))| !same(**a, **b)) {
-                        let (x, y) = (f(*a), f(*b));
-                        wrong.push(format!("{arch}: {} of {at}: {a:#x} ({x}), not {b:#x} ({y})", kernel.name));
-                    }
-                }
-            }
-        }
-        wrong.extend(matrices(arch, &module));
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// Which matrix kernels an architecture has, of the table of its instructions.
-fn matrices(arch: &str, module: &Module) -> Vec<String> {
-    let mut wrong = Vec::new();
-    // −7 to 7, both signs in all types.
-    let input: Vec<u32> = (0..WORDS).map(|i| (mix(i) % 15).wrapping_sub(7)).collect();
-    let product = |size: usize, depth: usize| -> Vec<u32> {
-        (0..size * size)
-            .map(|at| {
-                (0..depth).map(|k| input[at / size * depth + k] as i32 * input[256 + at % size * depth + k] as i32).sum::<i32>()
-                    as u32
-            })
-            .collect()
-    };
-    let has: &[&str] = match arch {
-        "gfx90a" | "gfx942" => &["matrix_f16", "matrix_bf16", "matrix_i8", "matrix_large"],
-        "gfx1100" | "gfx1201" => &["matrix_f16", "matrix_bf16", "matrix_i8", "matrix_i4"],
-        _ => &[],
-    };
-    for name in has {
-        let expected = if *name == "matrix_large" { product(32, 8) } else { product(16, 16) };
-        match run(module, name, &input, 1) {
-            Err(why) => wrong.push(format!("{arch}: {why}")),
-            Ok(got) => {
-                if let Some(at) = got.iter().zip(&expected).position(|(a, b)| a != b) {
-                    wrong.push(format!("{arch}: {name} at {at}: {}, not {}", got[at] as i32, expected[at] as i32));
-                }
-            }
-        }
-    }
-    wrong
-}
