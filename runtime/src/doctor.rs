@@ -199,13 +199,15 @@ fn render_nodes() -> Check {
     }
 }
 
+/// Names that hipc looks for, in its order.
+const CLANGS: [&str; 7] = ["clang-22", "clang-23", "clang-21", "clang-20", "clang-19", "clang", "/opt/rocm/llvm/bin/clang"];
+
 /// Looks where hipc looks for a clang.
 fn compiler() -> Tier {
     let chosen = std::env::var_os("HIPC_CLANG").filter(|c| !c.is_empty());
-    let numbered = (OLDEST_CLANG..=30).rev().map(|n| format!("clang-{n}").into());
     let names: Vec<std::ffi::OsString> = match chosen {
         Some(name) => vec![name],
-        None => numbered.chain(["clang".into(), "/opt/rocm/llvm/bin/clang".into()]).collect(),
+        None => CLANGS.iter().map(Into::into).collect(),
     };
     let mut older = None;
     for name in names {

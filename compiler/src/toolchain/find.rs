@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 /// Older clangs lack targets or builtins that the kernels use.
 const OLDEST_CLANG: u32 = 19;
-const CLANGS: [&str; 6] = ["clang-22", "clang-21", "clang-20", "clang-19", "clang", "/opt/rocm/llvm/bin/clang"];
+const CLANGS: [&str; 7] = ["clang-22", "clang-23", "clang-21", "clang-20", "clang-19", "clang", "/opt/rocm/llvm/bin/clang"];
 const HIPCCS: [&str; 2] = ["hipcc", "/opt/rocm/bin/hipcc"];
 
 /// Variables that make a compiler read or write what we didn't ask for.
