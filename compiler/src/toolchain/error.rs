@@ -106,7 +106,7 @@ impl ToolchainError {
         let advice = match (backend, wanted) {
             (Backend::Hipcc, _) => "Install it (Debian: apt-get install hipcc), or leave out --backend hipcc.",
             (_, Some((_, Emit::HostSharedObject))) => {
-                "Needed: clang 22 (19 or newer for most targets), lld of the same version and the C library's headers \
+                "Needed: clang 19 or newer, lld of the same version and the C library's headers \
                  (Debian: apt-get install clang-22 lld-22 libc6-dev), or HIPC_CLANG=/path/to/clang."
             }
             (_, Some((_, Emit::HostAsanExecutable))) => {
@@ -114,7 +114,7 @@ impl ToolchainError {
                  (Debian: apt-get install clang-22 lld-22 libclang-rt-22-dev libstdc++-12-dev), or HIPC_CLANG=/path/to/clang."
             }
             _ => {
-                "Needed: clang 19 or newer with ld.lld of the same version beside it \
+                "Needed: clang 19 or newer (20 for gfx950 and gfx1153) with ld.lld of the same version beside it \
                  (Debian: apt-get install clang-22 lld-22), or HIPC_CLANG=/path/to/clang."
             }
         };
