@@ -64,7 +64,7 @@ pub(super) fn steps(c: &ChainRow) -> String {
         format!("noise {:.1e} against the unfused graph in f64, {:.1e} allowed, {same} largest; ", u.nmse, u.bound)
     });
     format!(
-        "{}: logits after {} tokens: noise {:.1e} against cpu, {:.1e} allowed ({:.1e} when cpu's embedding moves by a rounding), {} \
+        "{}: logits after {} tokens: noise {:.1e} against cpu, {:.1e} allowed ({:.1e} when cpu's embedding moves), {} \
          largest; {unfused}the step again: {}; recorded{}: {}",
         c.program,
         c.steps,
