@@ -8,9 +8,11 @@ use std::collections::hash_map::Entry;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
-/// Names to try, the versions that know all our targets first.
-const NAMES: [&str; 6] =
-    ["libLLVM.so.22.1", "libLLVM-22.so.1", "libLLVM-22.so", "libLLVM.so.21.1", "libLLVM-21.so.1", "libLLVM.so.20.1"];
+/// The version whose texts are read, which differ between versions: no test reads another one's.
+const MAJOR: c_uint = 22;
+
+/// Its names.
+const NAMES: [&str; 3] = ["libLLVM.so.22.1", "libLLVM-22.so.1", "libLLVM-22.so"];
 
 type Create = unsafe extern "C" fn(
     *const c_char,
@@ -62,6 +64,9 @@ fn resolve(library: Library) -> Result<Llvm, String> {
     let (mut major, mut minor, mut patch) = (0, 0, 0);
     // SAFETY: three valid pointers to integers.
     unsafe { version(&raw mut major, &raw mut minor, &raw mut patch) };
+    if major != MAJOR {
+        return Err(format!("it is of LLVM {major}, and only the texts of LLVM {MAJOR} are understood"));
+    }
     Ok(Llvm {
         create: symbol(&library, "LLVMCreateDisasmCPUFeatures")?,
         decode: symbol(&library, "LLVMDisasmInstruction")?,

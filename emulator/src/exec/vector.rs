@@ -34,6 +34,13 @@ pub(crate) fn inputs(operation: &Operation, operands: &[Operand], kinds: &[Kind]
         } else {
             Select::Dword
         };
+        let float = matches!(kind, Kind::F16 | Kind::F32);
+        if (operand.negate || operand.absolute) && !float {
+            return Err("the sign of an integer source".to_owned());
+        }
+        if select_half[i] && !short {
+            return Err("op_sel of a source of 32 bits".to_owned());
+        }
         let change = Change { select, extend: operand.extend, absolute: operand.absolute, negate: operand.negate, kind };
         Ok(Input { source: Source::new(operand, kind, 0, context)?, change })
     };
@@ -91,6 +98,9 @@ impl Output {
             return Err("clamp of this operation".to_owned());
         }
         let short = matches!(kind, Kind::F16 | Kind::U16);
+        if !short && operation.list("op_sel", false)[sources.min(3)] {
+            return Err("op_sel of a result of 32 bits".to_owned());
+        }
         let mut output = Self { clamp, kind, select: Select::Dword, keep: false, extend: false };
         let half = operation.operands.first().and_then(|o| o.half);
         if operation.encoding == Encoding::Sdwa {
@@ -225,6 +235,8 @@ pub(crate) fn pair<const W: usize>(first: &Operation, second: &Operation, contex
     if let Some(word) = first.words.first().or_else(|| second.words.first()) {
         return Err(format!("operand {word}"));
     }
+    super::modifiers::check(first)?;
+    super::modifiers::check(second)?;
     let (first, second) = (Vop::<W>::new(first, context)?, Vop::<W>::new(second, context)?);
     Ok(Box::new(move |wave, _| {
         let (mut a, mut b) = ([0; W], [0; W]);
