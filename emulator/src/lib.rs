@@ -18,8 +18,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Instructions are decoded by LLVM's disassembler, opened at run time (Debian: `libllvm22`); what they do is written here, from the
+//! A whole program is `examples/saxpy.rs`: `cargo run -p hipc-emulator --example saxpy`. What the code object says of its kernels
+//! ([`Kernel::facts`]) has the types of [`hipc_codeobj`], which is exported again.
+//!
+//! Instructions are decoded by LLVM 22's disassembler, opened at run time (Debian: `libllvm22`); what they do is written here, from the
 //! instruction set references. An instruction that is missing is a fault with its text and address, never a guess.
+//!
+//! # What is missing
+//!
+//! Ends with [`FaultKind::Unsupported`]:
+//!
+//! - matrices: of doubles, `xf32`, with scales (`f8f6f4`), sparse ones (`smfmac`, `swmmac`), and the modifiers `cbsz`, `abid`, `blgp`
+//!   and negation of floats;
+//! - floats of eight bits: stochastic rounding, scales, and what becomes of numbers beyond the format (a mode decides);
+//! - DPP of carries, dot products, mixed precision and values of 64 bits; in comparisons, a source that isn't there without
+//!   `bound_ctrl`; `v_permlane16_swap` and `v_permlane32_swap` with inactive lanes;
+//! - hardware registers but rounding and denormals, and these other than to the nearest even and kept;
+//! - buffers with swizzled addresses, typed ones, images; the old value of an atomic beyond the end of its buffer;
+//! - loads from memory straight into LDS, GDS, and everything of graphics.
 
 // Loops over lanes index several arrays of lanes.
 #![allow(clippy::needless_range_loop)]
@@ -40,6 +56,7 @@ pub use arch::{Arch, Generation, all as archs, find as find_arch};
 pub use disassembler::version as disassembler_version;
 pub use dispatch::{Dispatch, Options, Report};
 pub use error::{EmulatorError, Fault, FaultKind};
+pub use hipc_codeobj;
 pub use instruction::{Encoding, Instruction, Operation};
 pub use memory::{Memory, Unmapped};
 pub use module::{Kernel, Module};

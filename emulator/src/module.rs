@@ -153,7 +153,7 @@ fn check_descriptor(arch: &Arch, facts: &hipc_codeobj::Kernel) -> Result<(), Emu
         }
     }
     let mode = rsrc1 >> 12 & 0xff;
-    if mode == 0xf0 { Ok(()) } else { Err(EmulatorError::FloatMode { kernel: facts.name.clone(), mode }) }
+    if mode == crate::exec::FLOAT_MODE { Ok(()) } else { Err(EmulatorError::FloatMode { kernel: facts.name.clone(), mode }) }
 }
 
 /// Vector and accumulation registers that a wave has. Source: `GRANULATED_WORKITEM_VGPR_COUNT` and `ACCUM_OFFSET` in LLVM's guide.
