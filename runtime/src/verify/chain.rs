@@ -42,7 +42,8 @@ pub struct Steps {
     pub kind: ProgramKind,
     /// Of the tokens.
     pub seed: u64,
-    /// Where this has passed, `cpu` moves its embedding no further time.
+    /// Where `cpu` has taken as long as this, it moves its embedding no further time. (What the device takes doesn't count: a slow one would
+    /// have a tighter bound.)
     pub limit: Duration,
     /// Whether the device watches the steps, if it can; not when they are repeated.
     pub watched: bool,
@@ -60,7 +61,6 @@ pub fn chain(
     asked: &Steps,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Option<ChainRow>, DeviceError> {
-    let start = Instant::now();
     let plan = device.plan().clone();
     let Some(number) = plan.programs.iter().position(|p| p.kind == asked.kind) else { return Ok(None) };
     let at_once = plan.programs[number].tokens.clamp(1, STEPS.min(plan.ctx));
@@ -76,6 +76,7 @@ pub fn chain(
     let recording = device.record(number, 0..plan.programs[number].launches.len(), 1)?;
     let replayed = run.last(device, &mut |backend, _| backend.replay(&recording))? == (logits.clone(), ids);
     tell("the same on cpu");
+    let start = Instant::now();
     run.prepare(cpu, &plan)?;
     let (reference, _) = run.all(cpu, &mut |backend, launches| backend.run(number, launches))?;
     let (mut sensitivity, mut roundings) = (0f64, 1.0);
