@@ -67,7 +67,9 @@ impl Image {
             return Err(damaged("that overlap"));
         }
         let relocations = elf.relocations()?;
-        let inside = |r: &Relocation| segments.iter().any(|s| r.address >= s.address && s.size >= 8 && r.address - s.address <= s.size - 8);
+        let inside = |r: &Relocation| {
+            segments.iter().any(|s| r.address >= s.address && s.size >= 8 && r.address - s.address <= s.size - 8)
+        };
         if !relocations.iter().all(inside) {
             return Err(CodeObjectError::Elf("a relocation outside of the segments".to_owned()));
         }

@@ -25,7 +25,8 @@ fn compile() -> Result<Vec<u8>, Box<dyn Error>> {
     let (input, output) = (folder.path().join("saxpy.hip"), folder.path().join("saxpy.hsaco"));
     std::fs::write(&input, SOURCE)?;
     let clang = std::env::var_os("HIPC_CLANG").unwrap_or_else(|| "clang-22".into());
-    let flags = ["-x", "hip", "--offload-arch=gfx1100", "--cuda-device-only", "--no-gpu-bundle-output", "-nogpuinc", "-nogpulib", "-O2"];
+    let flags =
+        ["-x", "hip", "--offload-arch=gfx1100", "--cuda-device-only", "--no-gpu-bundle-output", "-nogpuinc", "-nogpulib", "-O2"];
     let done = Command::new(clang).args(flags).arg("-o").args([&output, &input]).status()?;
     if !done.success() {
         return Err("clang doesn't take the kernel".into());
@@ -60,8 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     kernarg.extend((N as u32).to_le_bytes());
     let grid = [N.div_ceil(64) as u32, 1, 1];
     let dispatch = Dispatch { kernel: "saxpy", grid, workgroup: [64, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
-    let extents =
-        [Extent { address: y, bytes: size, writable: true }, Extent { address: x, bytes: size, writable: false }];
+    let extents = [Extent { address: y, bytes: size, writable: true }, Extent { address: x, bytes: size, writable: false }];
     let options = Options { sanitize: true, extents: Some(&extents), ..Options::default() };
     match module.run(&dispatch, &memory, &options) {
         Ok(report) => {

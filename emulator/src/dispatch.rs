@@ -88,8 +88,7 @@ impl Module {
         let executed = AtomicU64::new(0);
         if options.sanitize {
             let shadows = view.shadows();
-            let launch =
-                Launch { setup: &setup, kernel: &kernel, view: &view, shadows: &shadows, options, executed: &executed };
+            let launch = Launch { setup: &setup, kernel: &kernel, view: &view, shadows: &shadows, options, executed: &executed };
             return match &kernel.steps {
                 Steps::Wave32(steps) => launch.watched(steps, (0..groups).map(id)),
                 Steps::Wave64(steps) => launch.watched(steps, (0..groups).map(id)),

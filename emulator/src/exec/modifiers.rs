@@ -86,8 +86,7 @@ const FAMILIES: &[(&str, Taken)] = &[
 ];
 
 /// Those that treat each lane alone and have 32-bit values. Scaling is ignored while denormals are kept (see `vector::Output`).
-const LANEWISE: Taken =
-    Taken { dpp: true, sdwa: true, halves: true, modifiers: &["op_sel", "clamp", "mul", "div", "byte_sel"] };
+const LANEWISE: Taken = Taken { dpp: true, sdwa: true, halves: true, modifiers: &["op_sel", "clamp", "mul", "div", "byte_sel"] };
 
 fn taken(name: &str) -> Option<&Taken> {
     if let Some((_, taken)) = FAMILIES.iter().find(|(begin, _)| name.starts_with(begin)) {

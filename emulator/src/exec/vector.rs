@@ -190,11 +190,6 @@ impl<const W: usize> Vop<W> {
             operands.truncate(kinds.len() - 1);
             operands.push(Operand { negate: false, absolute: false, extend: false, ..operation.operands[0] });
         }
-        let short = |kind: Kind| matches!(kind, Kind::F16 | Kind::U16);
-        let halves = kinds.iter().copied().chain([lanewise.result]).map(short);
-        if halves.zip(operation.list("op_sel", false)).any(|(short, selected)| selected && !short) {
-            return Err(format!("{name} with op_sel of 32 bits"));
-        }
         let dpp = (operation.encoding == Encoding::Dpp).then(|| Dpp::new(operation)).transpose()?;
         let mut inputs = inputs(operation, &operands, &kinds, context)?;
         if name == "v_cndmask_b32" {

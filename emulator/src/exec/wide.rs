@@ -21,7 +21,10 @@ pub(crate) struct Wide {
 impl Wide {
     pub(crate) fn new(operand: &Operand, kind: Kind, context: &Context) -> Result<Self, Lack> {
         let wide = matches!(kind, Kind::U64 | Kind::F64 | Kind::PackedF32);
-        if operand.extend || operand.half.is_some() || (operand.negate || operand.absolute) && !matches!(kind, Kind::F64 | Kind::F32) {
+        if operand.extend
+            || operand.half.is_some()
+            || (operand.negate || operand.absolute) && !matches!(kind, Kind::F64 | Kind::F32)
+        {
             return Err("a modifier of an integer source".to_owned());
         }
         let low = Source::new(operand, kind, 0, context)?;

@@ -37,26 +37,35 @@ pub const SCRATCH: u32 = 64;
 /// Its LDS, bytes.
 pub const LDS: u32 = 256;
 
-/// The code object of a kernel `k` of these instructions, which takes one pointer (`s[0:1]` points to it) and workgroups of up to 64;
-/// `directives` are more lines of its descriptor. Waves have 32 lanes where there is a choice.
+/// The code object of kernels `k0`, `k1` … of these instructions and more lines of their descriptors each. They take one pointer
+/// (`s[0:1]` points to it) and workgroups of up to 64. Waves have 32 lanes where there is a choice.
 ///
 /// # Panics
 /// Without a clang, or if it doesn't take the instructions.
-pub fn assemble(arch: &str, directives: &str, body: &str) -> Vec<u8> {
+pub fn assemble(arch: &str, kernels: &[(&str, &str)]) -> Vec<u8> {
     let lanes = if arch.starts_with("gfx9") { 64 } else { 32 };
     let wave = if lanes == 32 { ".amdhsa_wavefront_size32 1" } else { "" };
     let accumulators = if ["gfx90a", "gfx942", "gfx950"].contains(&arch) { ".amdhsa_accum_offset 32" } else { "" };
-    let source = format!(
-        ".amdgcn_target \"amdgcn-amd-amdhsa--{arch}\"\n.text\n.globl k\n.p2align 8\n.type k,@function\nk:\n{body}\n  s_endpgm\n\
-.Lend:\n.size k, .Lend-k\n.rodata\n.p2align 6\n.amdhsa_kernel k\n  .amdhsa_group_segment_fixed_size {LDS}
-  .amdhsa_private_segment_fixed_size {SCRATCH}\n  .amdhsa_user_sgpr_kernarg_segment_ptr 1\n  .amdhsa_float_denorm_mode_32 3
-  .amdhsa_next_free_vgpr 32\n  .amdhsa_next_free_sgpr 32\n  {wave}\n  {accumulators}\n{directives}\n.end_amdhsa_kernel
-.amdgpu_metadata\n---\namdhsa.version: [1, 2]\namdhsa.target: amdgcn-amd-amdhsa--{arch}\namdhsa.kernels:\n  - .name: k
-    .symbol: k.kd\n    .kernarg_segment_size: 8\n    .kernarg_segment_align: 8\n    .group_segment_fixed_size: {LDS}
-    .private_segment_fixed_size: {SCRATCH}\n    .wavefront_size: {lanes}\n    .sgpr_count: 32\n    .vgpr_count: 32
-    .max_flat_workgroup_size: 64\n    .args:\n      - {{.size: 8, .offset: 0, .value_kind: global_buffer, .address_space: global}}
-...\n.end_amdgpu_metadata\n"
-    );
+    let mut source = format!(".amdgcn_target \"amdgcn-amd-amdhsa--{arch}\"\n");
+    for (n, (body, directives)) in kernels.iter().enumerate() {
+        source += &format!(
+            ".text\n.globl k{n}\n.p2align 8\n.type k{n},@function\nk{n}:\n{body}\n  s_endpgm\n.Lend{n}:\n.size k{n}, .Lend{n}-k{n}
+.rodata\n.p2align 6\n.amdhsa_kernel k{n}\n  .amdhsa_group_segment_fixed_size {LDS}\n  .amdhsa_private_segment_fixed_size {SCRATCH}
+  .amdhsa_user_sgpr_kernarg_segment_ptr 1\n  .amdhsa_next_free_vgpr 32\n  .amdhsa_next_free_sgpr 32
+  .amdhsa_float_denorm_mode_32 3\n  {wave}\n  {accumulators}\n{directives}\n.end_amdhsa_kernel\n"
+        );
+    }
+    source +=
+        &format!(".amdgpu_metadata\n---\namdhsa.version: [1, 2]\namdhsa.target: amdgcn-amd-amdhsa--{arch}\namdhsa.kernels:\n");
+    for n in 0..kernels.len() {
+        source += &format!(
+            "  - .name: k{n}\n    .symbol: k{n}.kd\n    .kernarg_segment_size: 8\n    .kernarg_segment_align: 8
+    .group_segment_fixed_size: {LDS}\n    .private_segment_fixed_size: {SCRATCH}\n    .wavefront_size: {lanes}
+    .sgpr_count: 32\n    .vgpr_count: 32\n    .max_flat_workgroup_size: 64
+    .args:\n      - {{.size: 8, .offset: 0, .value_kind: global_buffer, .address_space: global}}\n"
+        );
+    }
+    source += "...\n.end_amdgpu_metadata\n";
     let mut command = clang();
     command.args(["-x", "assembler", "-target", "amdgcn-amd-amdhsa", "-mcode-object-version=5", &format!("-mcpu={arch}")]);
     output(command, arch, "k.s", &source)
