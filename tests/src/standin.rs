@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-const HEADER: &str = "/usr/include/hip/hip_runtime_api.h";
+/// What it is compiled with.
+pub const HEADER: &str = "/usr/include/hip/hip_runtime_api.h";
 
 /// `out = x + y`, for one token.
 const UNIT: &str = r#"

@@ -6,7 +6,7 @@ use hipc_ir::plan::{
     BufferDecl, BufferKind, Cost, Geometry, KernelSpec, Launch, ModelInfo, Plan, Program, SamplingState, Space, StepState,
 };
 use hipc_ir::{DType, EntityRef, KvType, Layout, PrimaryMap, Real};
-pub use hipc_tests::standin::{StandIn, compile};
+pub use hipc_tests::standin::{HEADER, StandIn, compile};
 use hipfire_run::device::WeightSource;
 
 /// Values that are added.
