@@ -142,8 +142,7 @@ fn inspect_and_explain_tell_people_the_same() {
     let report: Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
     let of_plan = report["archs"][0]["cards"][0]["predicted_us_per_token"].as_f64().expect("a number");
     let selected = number(&explained, "the decode program takes\n", " µs");
-    let at_best = number(&explained, "Decode program: ", " launches, ").max(0.0);
-    let best = number(&explained, &format!("Decode program: {at_best:.0} launches, "), " µs predicted");
+    let best = number(&explained, "Decode program: 38 launches, ", " µs predicted");
     assert!((selected - of_plan).abs() <= 0.051, "{selected} {of_plan}");
     assert!(best <= selected && best > 0.8 * selected, "{best} {selected}");
 }
@@ -174,7 +173,7 @@ fn bad_models_exit_with_2_and_leave_nothing() {
     let Some(golden) = shared("golden") else { return };
     let manifest = std::fs::read(golden.join("MANIFEST.json")).expect("a manifest");
     let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
-    let (mut refused, mut compiled) = (0, 0);
+    let mut refused = 0;
     for bad in manifest["bad"].as_array().expect("a list") {
         let name = bad["name"].as_str().expect("a name");
         if !["trunc_", "dims_", "kv_", "template_"].iter().any(|kind| name.starts_with(kind)) {
@@ -184,19 +183,13 @@ fn bad_models_exit_with_2_and_leave_nothing() {
         let model = golden.join(bad["file"].as_str().expect("a path"));
         let mut command = hipc(&["compile", "--arch", "gfx1100", "-q", "-o"]);
         let done = command.arg(folder.path().join("plan.bin")).arg(&model).output().expect("hipc starts");
-        let may = |what: &str| bad["expect"] == what || bad["expect"] == "either";
-        if done.status.success() {
-            assert!(may("load"), "{name} is accepted");
-            assert_eq!(names(folder.path()), ["plan.bin"], "{name}");
-            compiled += 1;
-        } else {
-            assert!(may("reject"), "{name}: {}", String::from_utf8_lossy(&done.stderr));
-            fails(&done, 2, &["error: "]);
-            assert!(names(folder.path()).is_empty(), "{name}");
-            refused += 1;
-        }
+        // Of those that the loader takes (templates are hostile only when they are rendered), the heads are too small for any kernel.
+        let says: &[&str] = if bad["expect"] == "load" { &["head_dim 16 is not supported"] } else { &[] };
+        fails(&done, 2, says);
+        assert!(names(folder.path()).is_empty(), "{name}");
+        refused += 1;
     }
-    assert!(refused >= 30 && compiled >= 10, "{refused} {compiled}");
+    assert!(refused >= 50, "{refused}");
 }
 
 #[test]

@@ -127,16 +127,17 @@ pub fn fusions(graph: &Graph, region: &Region, template: &Template, s: &Saturate
         let launches = descendants(&formed, |f| f.fusion && f.rule == rule && f.root == root);
         let set: BTreeSet<usize> =
             (0..menu.choices.len()).filter(|i| launches.contains(&find(menu.choices[*i].launch))).collect();
+        let offered = !set.is_empty();
         let verdict = if !set.is_disjoint(&picked) {
             Verdict::Taken(cheapest(Only::Without(set)).map(|other| more(&chosen.solution, &other)))
         } else if let Some(other) = cheapest(Only::With(set)) {
             Verdict::Refused(more(&chosen.solution, &other))
         } else if let Some((_, reason)) = menu.impossible.iter().find(|(id, _)| launches.contains(&find(*id))) {
             Verdict::Impossible(reason.clone())
-        } else if set.is_empty() {
-            Verdict::Inapplicable("nothing that the region needs comes from it".to_owned())
-        } else {
+        } else if offered {
             Verdict::Inapplicable("no launches compute the region with it, between these borders".to_owned())
+        } else {
+            Verdict::Inapplicable("nothing that the region needs comes from it".to_owned())
         };
         fusions.push(Fusion { rule, what: what(rule), at: describe(root), verdict });
     }

@@ -75,7 +75,7 @@ fn what_the_driver_refuses_is_the_machines_fault() {
     let Some(bench) = bench() else { return };
     for (fail, archs, parts) in [
         ("hipGraphLaunch:719:1", "gfx1100", &["hipGraphLaunch", "719"][..]),
-        ("hipMalloc:2:1", "gfx1100", &["memory"]),
+        ("hipMalloc:2:1", "gfx1100", &["with context 192 needs", "--device"]),
         ("", "none", &["no AMD GPU", "--device cpu"]),
     ] {
         let run = bench.ask("hip:0", fail, archs);
