@@ -67,9 +67,9 @@ fn every_call_may_fail() {
 /// All errors of HIP's header, and two numbers that it doesn't have.
 fn codes() -> Vec<i32> {
     let header = std::fs::read_to_string(HEADER).expect("the stand-in is compiled with it");
-    let values = header.lines().filter_map(|line| {
-        let (_, value) = line.trim().strip_prefix("hipError")?.split_once(" = ")?;
-        value.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    let values = header.split("hipError").skip(1).filter_map(|behind| {
+        let (_, value) = behind.split_once('=').filter(|(name, _)| name.trim().chars().all(char::is_alphanumeric))?;
+        value.trim_start().split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
     });
     let codes: BTreeSet<i32> = values.chain([-1, 4711]).collect();
     assert!(codes.len() > 60 && codes.contains(&719), "{codes:?}");
@@ -91,8 +91,10 @@ fn fail_each(standin: &StandIn, calls: &[&str], run: &dyn Fn(&StandIn) -> Result
                 let what = format!("{call} returned {code} the {nth}. time");
                 // What is only called while tidying up has nobody to tell.
                 let tidying = ["Free", "Unload", "Destroy"].iter().any(|t| call.contains(t));
+                // What is only shown may be unknown.
+                let shown = *call == "hipRuntimeGetVersion";
                 match result {
-                    Ok(()) => assert!(tidying || nth > 1 || ANSWERS.contains(&code), "{what}: nothing noticed"),
+                    Ok(()) => assert!(tidying || shown || nth > 1 || ANSWERS.contains(&code), "{what}: nothing noticed"),
                     Err(error) => {
                         failed += 1;
                         let text = error.to_string();
