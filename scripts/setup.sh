@@ -127,3 +127,60 @@ find_features() {
         FEATURES=(--no-default-features)
     fi
 }
+
+# usable_archs HIPC HIPFIRE_RUN MODEL: architectures of this machine's AMD GPUs that the compiler has code for, each once, with
+# commas; nothing without any. What can't be compiled for is said, with the reason.
+usable_archs() {
+    local arch usable="" why folder
+    folder=$(mktemp -d)
+    for arch in $("$2" doctor --print-arch 2>/dev/null | sort -u); do
+        # By itself, so that a GPU nobody can compile for doesn't take the others with it. The unit is cached.
+        if why=$("$1" compile "$3" --arch "$arch" -q -o "$folder/plan.bin" 2>&1); then
+            say "found an AMD GPU: $arch"
+            usable=${usable:+$usable,}$arch
+        else
+            say "found an AMD GPU that hipc can't compile for ($arch): ${why%%$'\n'*}"
+        fi
+    done
+    rm -rf "$folder"
+    printf '%s' "$usable"
+}
+
+# with_sanitizers: whether the clang links programs with AddressSanitizer and UBSan.
+with_sanitizers() {
+    printf 'int main() { return 0; }\n' | "$HIPC_CLANG" --driver-mode=g++ -fsanitize=address,undefined -fuse-ld=lld -x c++ -o /dev/null - >/dev/null 2>&1
+}
+
+# may_mount: whether a file system may be mounted here.
+may_mount() {
+    local folder done=1
+    folder=$(mktemp -d)
+    mount -t tmpfs -o size=64k tmpfs "$folder" 2>/dev/null && umount "$folder" && done=0
+    rmdir "$folder"
+    return $done
+}
+
+# find_hipcc: whether there is a hipcc.
+find_hipcc() { command -v "${HIPC_HIPCC:-hipcc}" >/dev/null 2>&1 || [ -x /opt/rocm/bin/hipcc ]; }
+
+# say_skipped: what tests need that isn't here, one line each: tests that lack something pass without doing anything, and cargo
+# doesn't show what a passing test prints. Sets SKIPPED to how many there are.
+say_skipped() {
+    local shared=${HIPC_SHARED:-../shared} library=/usr/lib/x86_64-linux-gnu/libamdhip64.so.5
+    SKIPPED=0
+    lacks() { SKIPPED=$((SKIPPED + 1)); say "skipped: $1"; }
+    [ -d "$shared/golden" ] || lacks "comparisons with reference data ($shared/golden isn't there; HIPC_SHARED names the folder)"
+    [ -d "$shared/models" ] || lacks "reference models ($shared/models isn't there; HIPC_SHARED names the folder)"
+    [ -f /usr/include/hip/hip_runtime_api.h ] || lacks "the device hip on a stand-in driver (no HIP headers; package libamdhip64-dev)"
+    [ -f "$library" ] || lacks "the real HIP runtime without a GPU (no $library; package libamdhip64-5)"
+    find_hipcc || lacks "the kernels through another compiler (no hipcc)"
+    with_sanitizers || lacks "kernels under AddressSanitizer and UBSan (no sanitizer runtime; package libclang-rt-N-dev)"
+    find_llvm || lacks "hipc's LLVM back end (package llvm-22-dev)"
+    case "$("$HIPC_CLANG" --version)" in
+        *"version 22.1.8"*) ;;
+        *) lacks "snapshots of registers and instructions (they are of clang 22.1.8)" ;;
+    esac
+    command -v script >/dev/null 2>&1 || lacks "what a person at a terminal meets (no \`script\`; package bsdutils or util-linux)"
+    command -v python3 >/dev/null 2>&1 || lacks "the tests of bench/compare.py (no python3)"
+    may_mount || lacks "a full disk (no right to mount one)"
+}

@@ -1,7 +1,7 @@
 //! The binary `hipc` as a person meets it: exit codes, messages, nothing half-written.
 
 use hipc_tests::gguf_writer::write_llama_8b;
-use hipc_tests::shared::demo_model;
+use hipc_tests::shared::{demo_model, shared};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -68,6 +68,133 @@ fn compiles_inspects_and_extracts() {
     }
     let text = std::fs::read_to_string(Path::new(out).join("gfx1100.plan")).expect("a plan");
     text.parse::<hipc_ir::plan::Plan>().expect("a plan that parses back");
+}
+
+/// What a person reads, in order.
+#[track_caller]
+fn says(output: &Output, parts: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut rest = &*text;
+    for part in parts {
+        let Some((_, behind)) = rest.split_once(part) else { panic!("no `{part}`, or not there, in\n{text}") };
+        rest = behind;
+    }
+}
+
+/// The number between two texts.
+#[track_caller]
+fn number(output: &Output, before: &str, behind: &str) -> f64 {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.split_once(before).and_then(|(_, rest)| rest.split_once(behind)).map(|(found, _)| found.trim().parse());
+    found.unwrap_or_else(|| panic!("no `{before}` and `{behind}` in\n{text}")).unwrap_or_else(|e| panic!("{e}:\n{text}"))
+}
+
+#[test]
+fn inspect_and_explain_tell_people_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("plan.bin");
+    let plan = path.to_str().expect("UTF-8");
+    let done = run(&["compile", &demo(), "--arch", "gfx1100", "-q", "-o", plan]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let inspected = run(&["inspect", plan]);
+    says(
+        &inspected,
+        &[
+            "rustdoc-26m-chat",
+            "qwen3, 7 layers, vocabulary 8192, context 1024 of 1024, cache F16",
+            "weights ",
+            "rustdoc-26m-chat-Q4_K_M.gguf",
+            "gfx1100",
+            "launches per token, 5 per layer",
+            "memory: weights ",
+            "limited by",
+            "predicted for one token with 512 positions in the cache",
+            "RX 7900 XTX",
+            "us per launch",
+            "nothing here was measured",
+            "memory by context",
+            "this bundle",
+            "made from",
+            "compiler   ",
+            "every section's hash holds\n",
+        ],
+    );
+    let explained = run(&["explain", &demo(), "--arch", "gfx1100"]);
+    says(
+        &explained,
+        &[
+            "rustdoc-26m-chat",
+            "predictions for a Radeon RX 7900 XTX, of matrix products in the best geometry",
+            "as hipc inspect shows",
+            "Decode program: ",
+            "layers 0, ",
+            "5 launches",
+            "taken    saves",
+            "refused  costs",
+            "not applicable: ",
+            "outside of the layers",
+            "Prompt program: ",
+        ],
+    );
+    // Both say how long a step takes with the geometries that were selected; what fusions were compared by is no more.
+    let json = run(&["inspect", plan, "--json"]);
+    let report: Value = serde_json::from_slice(&json.stdout).expect("one JSON object");
+    let of_plan = report["archs"][0]["cards"][0]["predicted_us_per_token"].as_f64().expect("a number");
+    let selected = number(&explained, "the decode program takes\n", " µs");
+    let best = number(&explained, "Decode program: 38 launches, ", " µs predicted");
+    assert!((selected - of_plan).abs() <= 0.051, "{selected} {of_plan}");
+    assert!(best <= selected && best > 0.8 * selected, "{best} {selected}");
+}
+
+#[test]
+fn inspect_reads_embedded_weights_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("plan.bin");
+    let plan = path.to_str().expect("UTF-8");
+    let done = run(&["compile", &demo(), "--arch", "gfx1100", "-q", "--embed-weights", "-o", plan]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    says(&run(&["inspect", plan]), &["every section's hash holds, that of the embedded weights too"]);
+    let mut bytes = std::fs::read(&path).expect("a bundle");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&path, bytes).expect("a file");
+    let out = folder.path().join("out");
+    for more in [&[][..], &["--json"], &["--extract", out.to_str().expect("UTF-8")]] {
+        let done = run(&[&["inspect", plan], more].concat());
+        fails(&done, 2, &["weights", "damaged"]);
+        assert!(done.stdout.is_empty());
+    }
+    assert_eq!(names(folder.path()), ["plan.bin"]);
+}
+
+#[test]
+fn bad_models_exit_with_2_and_leave_nothing() {
+    let Some(golden) = shared("golden") else { return };
+    let manifest = std::fs::read(golden.join("MANIFEST.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
+    let mut refused = 0;
+    for bad in manifest["bad"].as_array().expect("a list") {
+        let name = bad["name"].as_str().expect("a name");
+        if !["trunc_", "dims_", "kv_", "template_"].iter().any(|kind| name.starts_with(kind)) {
+            continue;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let model = golden.join(bad["file"].as_str().expect("a path"));
+        let mut command = hipc(&["compile", "--arch", "gfx1100", "-q", "-o"]);
+        let done = command.arg(folder.path().join("plan.bin")).arg(&model).output().expect("hipc starts");
+        // Of those that the loader takes (templates are hostile only when they are rendered), the heads are too small for any kernel.
+        let says: &[&str] = if bad["expect"] == "load" { &["head_dim 16 is not supported"] } else { &[] };
+        fails(&done, 2, says);
+        assert!(names(folder.path()).is_empty(), "{name}");
+        refused += 1;
+    }
+    assert!(refused >= 50, "{refused}");
+}
+
+#[test]
+fn help_lists_the_exit_codes() {
+    says(&run(&["--help"]), &["Exit codes: 0 done, 1 a check failed", "130 interrupted"]);
 }
 
 #[test]
@@ -165,6 +292,22 @@ fn a_full_disk_leaves_nothing() {
     Command::new("umount").arg(folder.path()).status().expect("umount");
     fails(&done.expect("hipc starts"), 3, &["plan.bin", "space"]);
     assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+/// A limit of the size of files, which the system tells by a signal: an error like that of a full disk. Machine code fits, weights don't.
+#[test]
+fn a_limit_of_file_sizes_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = folder.path().join("plan.bin");
+    std::fs::write(&plan, "older").expect("a file");
+    let done = Command::new("sh")
+        .args(["-c", r#"ulimit -f 8192 && exec "$0" "$@""#, env!("CARGO_BIN_EXE_hipc"), "compile", &demo(), "--arch", "gfx1100"])
+        .args(["-q", "--embed-weights", "-o"])
+        .arg(&plan)
+        .output();
+    fails(&done.expect("a shell"), 3, &["plan.bin", "File too large"]);
+    assert_eq!(names(folder.path()), ["plan.bin"]);
+    assert_eq!(std::fs::read(&plan).expect("the older one"), b"older");
 }
 
 #[test]

@@ -10,4 +10,6 @@ pub mod metrics;
 pub mod mutate;
 pub mod npz;
 pub mod parity;
+pub mod sanitizers;
 pub mod shared;
+pub mod standin;

@@ -16,7 +16,7 @@
 //   STANDIN_FAIL  "hipMalloc:2:3,hipInit:100:1": the 3rd call of hipMalloc returns 2 …; "hipMalloc:2:0": every call
 //   STANDIN_META  file with lines "kernel bytes threads": size of the explicit kernel arguments, largest workgroup
 //   STANDIN_UNIT  the unit as a shared object for x86-64
-//   STANDIN_ARCH  the GPU's architecture with features, "gfx1100" if not set; "none": there is no GPU
+//   STANDIN_ARCH  the GPU's architecture with features, "gfx1100" if not set; "none": there is no GPU; several with commas
 //   STANDIN_FREE  bytes of device memory, 1 GiB if not set
 // Compiled with -DSTANDIN_R0600 it has HIP 6's device properties, else HIP 5's.
 #include <dlfcn.h>
@@ -107,7 +107,7 @@ static struct {
         int calls;
     } counts[Names];
     char report[4096];
-    int launches, graph_launches;
+    int launches, graph_launches, device;
 } s;
 
 static void violation(const char *what) {
@@ -178,6 +178,23 @@ static hipError_t enter(const char *name) {
     } while (0)
 
 static int no_gpu(void) { return strcmp(s.arch, "none") == 0; }
+
+static int devices(void) {
+    int count = !no_gpu();
+    for (const char *c = s.arch; *c; ++c) count += *c == ',';
+    return count;
+}
+
+static int no_device(int device) { return device < 0 || device >= devices(); }
+
+// Of one device.
+static const char *arch(int device) {
+    static char one[sizeof s.arch];
+    const char *from = s.arch;
+    while (device--) from = strchr(from, ',') + 1;
+    snprintf(one, sizeof one, "%.*s", (int)strcspn(from, ","), from);
+    return one;
+}
 
 static Block *block_of(const void *p, size_t bytes) {
     uintptr_t at = (uintptr_t)p;
@@ -324,16 +341,18 @@ EXPORT hipError_t hipRuntimeGetVersion(int *version) {
 }
 EXPORT hipError_t hipGetDeviceCount(int *count) {
     ENTER();
-    *count = !no_gpu();
+    *count = devices();
     return no_gpu() ? hipErrorNoDevice : hipSuccess;
 }
 EXPORT hipError_t hipSetDevice(int device) {
     ENTER();
-    return device ? hipErrorInvalidDevice : hipSuccess;
+    if (no_device(device)) return hipErrorInvalidDevice;
+    s.device = device;
+    return hipSuccess;
 }
 EXPORT hipError_t hipGetDevice(int *device) {
     ENTER();
-    *device = 0;
+    *device = s.device;
     return hipSuccess;
 }
 EXPORT hipError_t hipDeviceSynchronize(void) {
@@ -344,15 +363,15 @@ EXPORT hipError_t hipDeviceSynchronize(void) {
 }
 EXPORT hipError_t hipDeviceGetName(char *name, int length, hipDevice_t device) {
     ENTER();
-    if (device) return hipErrorInvalidDevice;
+    if (no_device(device)) return hipErrorInvalidDevice;
     snprintf(name, (size_t)length, "Stand-in");
     return hipSuccess;
 }
 EXPORT hipError_t hipDeviceGetAttribute(int *value, hipDeviceAttribute_t attribute, int device) {
     ENTER();
-    if (device) return hipErrorInvalidDevice;
+    if (no_device(device)) return hipErrorInvalidDevice;
     switch (attribute) {
-        case hipDeviceAttributeWarpSize: *value = strncmp(s.arch, "gfx9", 4) ? 32 : 64; return hipSuccess;
+        case hipDeviceAttributeWarpSize: *value = strncmp(arch(device), "gfx9", 4) ? 32 : 64; return hipSuccess;
         case hipDeviceAttributeMultiprocessorCount: *value = 48; return hipSuccess;
         default: return hipErrorInvalidValue;
     }
@@ -362,19 +381,19 @@ EXPORT hipError_t hipDeviceGetAttribute(int *value, hipDeviceAttribute_t attribu
 // HIP 6 renamed the function with the structure, of which the header at hand knows nothing: name and gcnArchName are enough.
 EXPORT hipError_t hipGetDevicePropertiesR0600(void *properties, int device) {
     ENTER();
-    if (device) return hipErrorInvalidDevice;
+    if (no_device(device)) return hipErrorInvalidDevice;
     memset(properties, 0xff, 1472);
     strcpy((char *)properties, "Stand-in");
-    strcpy((char *)properties + 1160, s.arch);
+    strcpy((char *)properties + 1160, arch(device));
     return hipSuccess;
 }
 #else
 EXPORT hipError_t hipGetDeviceProperties(hipDeviceProp_t *properties, int device) {
     ENTER();
-    if (device) return hipErrorInvalidDevice;
+    if (no_device(device)) return hipErrorInvalidDevice;
     memset(properties, 0xff, sizeof *properties);
     strcpy(properties->name, "Stand-in");
-    strcpy(properties->gcnArchName, s.arch);
+    strcpy(properties->gcnArchName, arch(device));
     return hipSuccess;
 }
 #endif
@@ -590,9 +609,10 @@ static unsigned machine(void) {
         const char *name;
         unsigned mach;
     } known[] = {{"gfx90a", 0x3f}, {"gfx942", 0x4c}, {"gfx1030", 0x36}, {"gfx1100", 0x41}, {"gfx1201", 0x4e}};
-    size_t length = strcspn(s.arch, ":");
+    const char *own = arch(s.device);
+    size_t length = strcspn(own, ":");
     for (size_t i = 0; i < sizeof known / sizeof *known; ++i)
-        if (strlen(known[i].name) == length && strncmp(known[i].name, s.arch, length) == 0) return known[i].mach;
+        if (strlen(known[i].name) == length && strncmp(known[i].name, own, length) == 0) return known[i].mach;
     return 0;
 }
 

@@ -3,20 +3,21 @@
 
 use hipc::emit::emit_unit;
 use hipc::target::Target;
-use hipc::toolchain::{CompileOptions, Emit, Toolchain, UnitSource};
+use hipc::toolchain::{CompileOptions, Compiled, Emit, Toolchain, ToolchainError, UnitSource};
 use hipc_codeobj::SimdFacts;
 use hipc_ir::PrimaryMap;
 use hipc_ir::plan::KernelSpec;
 use hipc_templates::{HEADERS, check_geometry};
 use hipc_tests::kernel_cases::{positions, small, states};
 use hipc_tests::launch_bench::{Case, Loaded};
+use hipc_tests::sanitizers;
 use hipfire_run::device::Driver;
 use hipfire_run::device::host::{HostLibrary, HostProcess, Order};
 
 /// Tokens of a prompt step in these tests.
 const CHUNK: u32 = 6;
 
-fn compile(wave: u32, specs: &[KernelSpec], emit: Emit) -> Vec<u8> {
+fn compile(wave: u32, specs: &[KernelSpec], emit: Emit) -> Result<Compiled, ToolchainError> {
     let host = Target::parse("host").expect("the table has the host");
     let target = Target { simd: SimdFacts { wave_size: wave, ..host.simd }, ..*host };
     let mut source = emit_unit("cases", &target, &specs.iter().cloned().collect::<PrimaryMap<_, _>>());
@@ -24,7 +25,7 @@ fn compile(wave: u32, specs: &[KernelSpec], emit: Emit) -> Vec<u8> {
         source.push_str("\n#include \"hipc/host_main.cpp\"\n");
     }
     let unit = UnitSource { name: "cases", source: &source, headers: HEADERS };
-    Toolchain::from_env().compile(&unit, &target, emit, &CompileOptions::default()).unwrap_or_else(|e| panic!("{e}")).bytes
+    Toolchain::from_env().compile(&unit, &target, emit, &CompileOptions::default())
 }
 
 /// Runs all; returns the launches compared and the results' bits, panics with everything that is wrong.
@@ -60,7 +61,7 @@ fn all(wave: u32, tokens: u32) {
     for spec in &specs {
         check_geometry(spec).unwrap_or_else(|e| panic!("{}: {e}", spec.name));
     }
-    let module = compile(wave, &specs, Emit::HostSharedObject);
+    let module = compile(wave, &specs, Emit::HostSharedObject).unwrap_or_else(|e| panic!("{e}")).bytes;
     let (launches, first) = compare(&mut HostLibrary::default(), &module, &specs, tokens);
     let (_, second) = compare(&mut HostLibrary::new(Order::Descending), &module, &specs, tokens);
     assert!(first == second, "the order of workgroups changes results");
@@ -69,7 +70,7 @@ fn all(wave: u32, tokens: u32) {
 
 fn sanitized(wave: u32, tokens: u32) {
     let specs = small(wave, tokens);
-    let module = compile(wave, &specs, Emit::HostAsanExecutable);
+    let Some(module) = sanitizers::program(compile(wave, &specs, Emit::HostAsanExecutable)) else { return };
     let mut device = HostProcess::new(Order::Stride(7));
     compare(&mut device, &module, &specs, tokens);
     device.finish().unwrap_or_else(|e| panic!("{e}"));

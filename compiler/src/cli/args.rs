@@ -14,7 +14,8 @@ use std::path::PathBuf;
                   hipc inspect plan.bin                              what is in a bundle\n  \
                   hipc explain model.gguf --arch gfx1100             which fusions were taken, and why\n  \
                   hipc compile model.gguf --arch all --backend llvm  search code generation for more waves per kernel\n\n\
-                  Exit codes: 0 done, 1 a check failed, 2 the input or the request is wrong, 3 the machine lacks something."
+                  Exit codes: 0 done, 1 a check failed, 2 the input or the request is wrong, 3 the machine lacks something, \
+                  130 interrupted (Ctrl-C)."
 )]
 pub struct Cli {
     /// The task.

@@ -53,6 +53,8 @@ struct MemoryRow {
 
 pub fn run(args: &Inspect) -> Result<(), CliError> {
     let bundle = Bundle::parse(map(&args.bundle)?)?;
+    // Parsing checks every other section.
+    bundle.check_weights()?;
     let manifest = bundle.manifest();
     let mut archs = Vec::new();
     let (mut tuned, mut trials) = (Vec::new(), Vec::new());
@@ -287,5 +289,6 @@ fn print_provenance(manifest: &Manifest) {
     let mut compilers: Vec<&str> = p.compilers.iter().map(|(_, c)| c.as_str()).collect();
     compilers.dedup();
     say!("compiler   {}", compilers.join("\n           "));
-    say!("{}every section's hash holds{}", GOOD.render(), GOOD.render_reset());
+    let weights = if manifest.weights.embedded { ", that of the embedded weights too" } else { "" };
+    say!("{}every section's hash holds{weights}{}", GOOD.render(), GOOD.render_reset());
 }

@@ -80,6 +80,8 @@ pub enum Verdict {
     Refused(Difference),
     /// Not legal, or no kernel does it on this target.
     Impossible(String),
+    /// Legal, but of no use here.
+    Inapplicable(String),
 }
 
 /// Two ways to compute a region.
@@ -125,14 +127,17 @@ pub fn fusions(graph: &Graph, region: &Region, template: &Template, s: &Saturate
         let launches = descendants(&formed, |f| f.fusion && f.rule == rule && f.root == root);
         let set: BTreeSet<usize> =
             (0..menu.choices.len()).filter(|i| launches.contains(&find(menu.choices[*i].launch))).collect();
+        let offered = !set.is_empty();
         let verdict = if !set.is_disjoint(&picked) {
             Verdict::Taken(cheapest(Only::Without(set)).map(|other| more(&chosen.solution, &other)))
         } else if let Some(other) = cheapest(Only::With(set)) {
             Verdict::Refused(more(&chosen.solution, &other))
         } else if let Some((_, reason)) = menu.impossible.iter().find(|(id, _)| launches.contains(&find(*id))) {
             Verdict::Impossible(reason.clone())
+        } else if offered {
+            Verdict::Inapplicable("no launches compute the region with it, between these borders".to_owned())
         } else {
-            continue;
+            Verdict::Inapplicable("nothing that the region needs comes from it".to_owned())
         };
         fusions.push(Fusion { rule, what: what(rule), at: describe(root), verdict });
     }
@@ -142,6 +147,7 @@ pub fn fusions(graph: &Graph, region: &Region, template: &Template, s: &Saturate
         Verdict::Taken(Some(d)) => (1, u64::MAX - d.ns),
         Verdict::Refused(d) => (2, d.ns),
         Verdict::Impossible(_) => (3, 0),
+        Verdict::Inapplicable(_) => (4, 0),
     });
     for r in &egraph.analysis.refused {
         let fusion = Fusion {
@@ -259,6 +265,7 @@ impl fmt::Display for Verdict {
             Verdict::Taken(Some(d)) => write!(f, "taken    saves {}{}", us(d.ns), launches(-d.launches)),
             Verdict::Refused(d) => write!(f, "refused  costs {}{}", us(d.ns), launches(d.launches)),
             Verdict::Impossible(reason) => write!(f, "refused  {reason}"),
+            Verdict::Inapplicable(reason) => write!(f, "not applicable: {reason}"),
         }
     }
 }

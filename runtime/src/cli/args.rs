@@ -20,7 +20,8 @@ use std::path::PathBuf;
                   hipfire-run verify plan.bin                                whether this device computes what it must
   \
                   hipfire-run doctor                                         what this machine can run\n\n\
-                  Exit codes: 0 done, 1 a check failed, 2 the input or the request is wrong, 3 the machine lacks something."
+                  Exit codes: 0 done, 1 a check failed, 2 the input or the request is wrong, 3 the machine lacks something, \
+                  130 interrupted (Ctrl-C)."
 )]
 pub struct Cli {
     /// Other tasks.
@@ -365,7 +366,7 @@ pub struct Verify {
 /// Arguments of `hipfire-run doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Print only the architecture of the first AMD GPU; exit code 3 without one
+    /// Print only the architectures of the AMD GPUs, a line each, in the order of hip:N; exit code 3 without one
     #[arg(long)]
     pub print_arch: bool,
     /// Print as JSON

@@ -22,7 +22,7 @@ pub fn run(mut session: Session<'_>, template: Option<ChatTemplate>) -> Result<(
     greet(&session, &*engine, conversation.is_some());
     let mut editor = DefaultEditor::new().map_err(terminal)?;
     loop {
-        let line = match editor.readline("> ") {
+        let line = match session.interrupts.while_reading(|| editor.readline("> ")) {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => return Ok(()),

@@ -11,8 +11,8 @@ pub fn run(args: &Doctor) -> Result<(), CliError> {
     if args.print_arch {
         let runtime = crate::device::hip::HipRuntime::from_env()?;
         let no_device = || DeviceError::Missing { what: "no AMD GPU found".into(), advice: "see: hipfire-run doctor".into() };
-        let first = runtime.devices().first().ok_or_else(no_device)?;
-        return super::print(&format!("{}\n", first.arch));
+        let archs: String = runtime.devices().iter().map(|device| format!("{}\n", device.arch)).collect();
+        return if archs.is_empty() { Err(no_device().into()) } else { super::print(&archs) };
     }
     let report = examine();
     if args.json {

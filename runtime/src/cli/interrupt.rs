@@ -1,13 +1,14 @@
 //! Ctrl-C: work that can end cleanly is asked to, everything else ends at once.
 
-use std::io::IsTerminal;
-use std::sync::Arc;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Exit code of a process that was interrupted: 128 + SIGINT, as shells count.
 pub const EXIT_CODE: u8 = 130;
 
-/// Nobody looks at the flag: Ctrl-C ends the process.
+/// Nobody looks at the flag: Ctrl-C ends the process. The default.
 const IDLE: u8 = 0;
 /// Somebody looks at it.
 const LISTENING: u8 = 1;
@@ -15,22 +16,25 @@ const LISTENING: u8 = 1;
 const ASKED: u8 = 2;
 
 /// Watches for Ctrl-C (and SIGTERM, SIGHUP) from its making on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Interrupts {
     /// One of the above. Only one value decides what a Ctrl-C means: of two, the other side may change the second in between.
     state: Arc<AtomicU8>,
     asked: Arc<AtomicBool>,
+    /// While a line is read: the terminal as it was before.
+    terminal: Arc<Mutex<Option<Termios>>>,
 }
 
 impl Interrupts {
     /// Begins to watch; once per process.
     pub fn watch() -> Self {
-        let interrupts = Self { state: Arc::new(AtomicU8::new(IDLE)), asked: Arc::default() };
+        let interrupts = Self::default();
         let seen = interrupts.clone();
         // Without a handler Ctrl-C just ends the process, which leaves nothing half-written either.
         let _ = ctrlc::set_handler(move || {
             if !seen.ask() {
-                if std::io::stderr().is_terminal() {
+                seen.put_back();
+                if io::stderr().is_terminal() {
                     // The next prompt of the shell shouldn't stand behind `^C`.
                     super::tell("");
                 }
@@ -60,6 +64,27 @@ impl Interrupts {
     pub fn leave(&self) {
         self.state.store(IDLE, Ordering::SeqCst);
     }
+
+    /// Reads a line by an editor that takes the terminal out of its usual mode. If the process is ended meanwhile, the terminal is
+    /// put back: the editor, in another thread, doesn't get to it.
+    pub fn while_reading<T>(&self, read: impl FnOnce() -> T) -> T {
+        self.set_terminal(tcgetattr(io::stdin()).ok());
+        let line = read();
+        self.set_terminal(None);
+        line
+    }
+
+    fn set_terminal(&self, found: Option<Termios>) {
+        *self.terminal.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    fn put_back(&self) {
+        if let Some(found) = self.terminal.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Pasted text is no longer to be marked, which the editor has asked the terminal for.
+            let _ = io::stdout().write_all(b"\x1b[?2004l").and_then(|()| io::stdout().flush());
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &found);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +95,7 @@ mod tests {
     fn a_listener_that_has_left_does_not_turn_its_own_interrupt_into_an_exit() {
         // The listener leaves as soon as it sees the flag, while the handler is still running.
         for _ in 0..2_000 {
-            let interrupts = Interrupts { state: Arc::new(AtomicU8::new(IDLE)), asked: Arc::default() };
+            let interrupts = Interrupts::default();
             interrupts.listen();
             let handler = interrupts.clone();
             let asked = std::thread::spawn(move || handler.ask());
@@ -84,7 +109,7 @@ mod tests {
 
     #[test]
     fn only_the_first_one_is_waited_for() {
-        let interrupts = Interrupts { state: Arc::new(AtomicU8::new(IDLE)), asked: Arc::default() };
+        let interrupts = Interrupts::default();
         assert!(!interrupts.ask());
         assert!(!interrupts.listen().load(Ordering::SeqCst));
         assert!(interrupts.ask() && !interrupts.ask());

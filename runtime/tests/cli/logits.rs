@@ -3,6 +3,7 @@
 use crate::common::{bundles, hipfire, refused, text};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 const VOCAB: usize = 8192;
 
@@ -84,4 +85,21 @@ fn unwritable_results_leave_nothing() {
     run("/nonexistent/o.npy", &["/nonexistent/o.npy can't be written"]);
     run("/dev/null", &["/dev/null can't be written", "isn't a file"]);
     run("/proc/o.npy", &["/proc/o.npy can't be written"]);
+}
+
+/// A limit of the size of files, which the system tells by a signal: an error like that of a full disk.
+#[test]
+fn a_limit_of_file_sizes_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let ids = folder.path().join("ids");
+    fs::write(&ids, "7 ".repeat(64)).unwrap();
+    let limited = hipfire(["logits", "plan.bin", "--device", "cpu", "--tokens"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -f 1024 && exec "$0" "$@""#]).arg(limited.get_program()).args(limited.get_args());
+    let run =
+        command.current_dir(bundles().folder.path()).arg(&ids).arg("--out").arg(folder.path().join("o.npy")).output().unwrap();
+    let (_, err) = text(&run);
+    assert_eq!(run.status.code(), Some(3), "{err}");
+    assert!(err.contains("o.npy can't be written: File too large"), "{err}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }

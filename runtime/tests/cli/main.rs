@@ -3,6 +3,7 @@
 mod bench;
 mod common;
 mod compare;
+mod hip;
 mod logits;
 mod run;
 mod terminal;

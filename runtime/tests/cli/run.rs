@@ -203,3 +203,9 @@ fn doctor_examines_every_machine() {
     assert_eq!(json["cpu"]["usable"], true);
     assert!(json["amd"]["usable"].is_boolean() && json["gpus"].is_array(), "{out}");
 }
+
+#[test]
+fn help_lists_the_exit_codes() {
+    let (out, _) = text(&hipfire(["--help"]).output().unwrap());
+    assert!(out.contains("Exit codes: 0 done, 1 a check failed") && out.contains("130 interrupted"), "{out}");
+}

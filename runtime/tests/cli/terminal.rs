@@ -20,15 +20,24 @@ struct Terminal {
 impl Terminal {
     /// `None`, with a line that says so, without `script`.
     fn start(args: &str, environment: &[(&str, &str)]) -> Option<Self> {
+        // `script` runs `$SHELL -c`. Without `exec` some shells (dash) stay in between, and a Ctrl-C, which goes to all of the
+        // terminal, becomes their exit code.
+        Self::run(&format!("exec {} {args}", env!("CARGO_BIN_EXE_hipfire-run")), environment)
+    }
+
+    /// With a shell around it, which begins with the process's number and ends with the settings of the terminal.
+    fn watched(args: &str) -> Option<Self> {
+        let exec = format!("echo process $$ begins; exec {} {args}", env!("CARGO_BIN_EXE_hipfire-run"));
+        Self::run(&format!("trap : INT; sh -c '{exec}'; code=$?; stty -a; exit $code"), &[])
+    }
+
+    fn run(command: &str, environment: &[(&str, &str)]) -> Option<Self> {
         if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
             println!("skipped: `script` is not installed");
             return None;
         }
-        // `script` runs `$SHELL -c`. Without `exec` some shells (dash) stay in between, and a Ctrl-C, which goes to all of the
-        // terminal, becomes their exit code.
-        let command = format!("exec {} {args}", env!("CARGO_BIN_EXE_hipfire-run"));
         let mut child = Command::new("script")
-            .args(["-qec", &command, "/dev/null"])
+            .args(["-qec", command, "/dev/null"])
             .current_dir(bundles().folder.path())
             .env_remove("NO_COLOR")
             .env("TERM", "xterm")
@@ -74,6 +83,26 @@ impl Terminal {
     fn type_in(&mut self, text: &str) -> &mut Self {
         self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
         self
+    }
+
+    /// Ends the watched process as `kill` does.
+    fn terminate(&mut self) -> &mut Self {
+        let number = self.seen.split_once("process ").and_then(|(_, rest)| rest.split_once(" begins")).unwrap().0;
+        kill_process(Pid::from_raw(number.parse().unwrap()).unwrap(), Signal::TERM).unwrap();
+        self
+    }
+
+    /// The watched process has ended like this, and the terminal is as terminals are.
+    fn ends_sane(self, expected: i32) {
+        let (seen, code) = self.end();
+        assert_eq!(code, Some(expected), "{seen}");
+        let settings: Vec<&str> = seen.rsplit_once("speed ").unwrap().1.split([' ', ';', '\r', '\n']).collect();
+        for setting in ["icanon", "echo", "isig", "icrnl", "opost", "iexten"] {
+            assert!(settings.contains(&setting), "no {setting} in {settings:?}");
+        }
+        // What is pasted isn't marked.
+        let (on, off) = (seen.matches("\x1b[?2004h").count(), seen.matches("\x1b[?2004l").count());
+        assert!(on > 0 && on == off, "{on} {off}: {seen:?}");
     }
 
     /// Everything that was printed, and the exit code.
@@ -122,6 +151,27 @@ fn ctrl_c_ends_an_answer_not_the_conversation() {
     let Some(mut terminal) = Terminal::start(&format!("plan.bin --exact --chat -p '{QUESTION}'"), &[]) else { return };
     terminal.expect("Removes").type_in("\x03").expect("interrupted");
     assert_eq!(terminal.end().1, Some(130));
+}
+
+#[test]
+fn the_terminal_is_left_as_it_was() {
+    let question = format!("{QUESTION}\r");
+    // At the prompt.
+    let Some(mut terminal) = Terminal::watched("plan.bin --device cpu") else { return };
+    terminal.expect("> ").type_in("half a line").expect("line").terminate();
+    terminal.ends_sane(130);
+    let Some(mut terminal) = Terminal::watched("plan.bin --device cpu") else { return };
+    terminal.expect("> ").type_in("half a line\x03").expect("> ").type_in("/exit\r");
+    terminal.ends_sane(0);
+    // While it answers: the first one ends the answer, the next one finds the prompt.
+    let Some(mut terminal) = Terminal::watched("plan.bin --exact") else { return };
+    terminal.expect("> ").type_in(&question).expect("Removes").terminate();
+    terminal.expect("interrupted").expect("> ").terminate();
+    terminal.ends_sane(130);
+    let Some(mut terminal) = Terminal::watched("plan.bin --exact") else { return };
+    terminal.expect("> ").type_in(&question).expect("Removes").type_in("\x03");
+    terminal.expect("interrupted").expect("> ").type_in("\x04");
+    terminal.ends_sane(0);
 }
 
 fn interrupt(child: &Child) {

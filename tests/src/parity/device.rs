@@ -1,10 +1,11 @@
 //! Engines on the devices that every machine has, by plans of the compiler.
 
 use crate::file_weights::FileWeights;
+use crate::sanitizers;
 use hipc::emit::emit_unit;
 use hipc::pipeline::{self, Options};
 use hipc::target::Target;
-use hipc::toolchain::{CompileOptions, Emit, Toolchain, UnitSource};
+use hipc::toolchain::{self, CompileOptions, Emit, Toolchain, ToolchainError, UnitSource};
 use hipc_codeobj::SimdFacts;
 use hipc_ir::dtype::KvType;
 use hipc_ir::plan::Plan;
@@ -60,21 +61,22 @@ impl Compiled {
 
     /// The plan's kernels in this process, buffers where the plan puts them.
     pub fn host(&self, order: Order) -> DriverBackend<HostLibrary> {
-        let module = self.module(Emit::HostSharedObject);
+        let module = self.compile(Emit::HostSharedObject).unwrap_or_else(|e| panic!("{e}")).bytes;
         let (driver, plan) = (HostLibrary::new(order), self.plan.clone());
         let backend = DriverBackend::new(driver, plan, &module, &*self.weights, Placement::Planned, &mut |_| ());
         backend.unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// The plan's kernels in a process with AddressSanitizer and UBSan, every buffer in an allocation of its own.
-    pub fn sanitized(&self, order: Order) -> DriverBackend<HostProcess> {
-        let module = self.module(Emit::HostAsanExecutable);
+    /// The plan's kernels in a process with AddressSanitizer and UBSan, every buffer in an allocation of its own. `None` where the
+    /// machine lacks the sanitizers.
+    pub fn sanitized(&self, order: Order) -> Option<DriverBackend<HostProcess>> {
+        let module = sanitizers::program(self.compile(Emit::HostAsanExecutable))?;
         let (driver, plan) = (HostProcess::new(order), self.plan.clone());
         let backend = DriverBackend::new(driver, plan, &module, &*self.weights, Placement::Separate, &mut |_| ());
-        backend.unwrap_or_else(|e| panic!("{e}"))
+        Some(backend.unwrap_or_else(|e| panic!("{e}")))
     }
 
-    fn module(&self, emit: Emit) -> Vec<u8> {
+    fn compile(&self, emit: Emit) -> Result<toolchain::Compiled, ToolchainError> {
         static TOOLCHAIN: LazyLock<Toolchain> = LazyLock::new(Toolchain::from_env);
         let mut source = self.unit.clone();
         if emit == Emit::HostAsanExecutable {
@@ -82,7 +84,7 @@ impl Compiled {
         }
         let unit = UnitSource { name: "unit", source: &source, headers: hipc_templates::HEADERS };
         let host = Target::parse("host").expect("the table has the host");
-        TOOLCHAIN.compile(&unit, host, emit, &CompileOptions::default()).unwrap_or_else(|e| panic!("{e}")).bytes
+        TOOLCHAIN.compile(&unit, host, emit, &CompileOptions::default())
     }
 }
 
