@@ -373,7 +373,8 @@ fn races_in_lds() {
     check(&Case::new(&read("")), &Case::new(&read("barrier")), |f| {
         matches!(
             f.kind,
-            FindingKind::LdsRace { what: "load", other: "atomic", .. } | FindingKind::LdsRace { what: "atomic", other: "load", .. }
+            FindingKind::LdsRace { what: "load", other: "atomic", .. }
+                | FindingKind::LdsRace { what: "atomic", other: "load", .. }
         ) && f.wave == 1
     });
 }
