@@ -95,6 +95,11 @@ impl Kernel {
         self.explicit_args().map(|a| a.offset.saturating_add(a.size)).max().unwrap_or(0)
     }
 
+    /// Whether it needs scratch memory or has spilled registers of either kind.
+    pub fn spills(&self) -> bool {
+        self.private_segment_fixed_size > 0 || self.vgpr_spill_count > 0 || self.sgpr_spill_count > 0
+    }
+
     /// What this kernel takes of a SIMD when launched with `workgroup_size` threads and `dynamic_lds` bytes beside the static LDS.
     pub fn usage(&self, workgroup_size: u32, dynamic_lds: u32) -> Usage {
         Usage {

@@ -1,9 +1,10 @@
 //! Emission: one HIP unit per target, which only instantiates the headers of `hipc-templates`.
 //!
 //! A unit reads as the fusion decision: per kernel a comment that says what it does, a signature with real types, and one
-//! call of a skeleton. The same unit is accepted by clang for every platform of the table and by a plain hipcc (5.2 or later).
+//! call of a skeleton. The same unit is accepted by clang for every platform of the table and by a plain hipcc (5.2 or later,
+//! by the command that stands in its head).
 
-use crate::target::{Dot4, Target};
+use crate::target::{Dot4, Platform, Target};
 use hipc_ir::PrimaryMap;
 use hipc_ir::plan::{Kernel, KernelSpec};
 use hipc_templates::{Instance, instantiate, summary};
@@ -24,6 +25,9 @@ pub fn emit_unit(model: &str, target: &Target, kernels: &PrimaryMap<Kernel, Kern
         unit.push('\n');
     };
     line(&format!("// {} for {}: {} kernels, written by hipc.", printable(model), target.name, instances.len()));
+    if target.platform == Platform::Amd {
+        line(&format!("// hipcc -std=c++17 -O3 --genco --offload-arch={0} -I. {0}.hip -o {0}.hsaco", target.name));
+    }
     for header in headers {
         line(&format!("#include \"{header}\""));
     }

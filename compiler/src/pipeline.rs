@@ -81,7 +81,7 @@ pub enum CompileError {
         error: CodeObjectError,
     },
     /// A kernel needs more registers than there are.
-    #[error("kernel {kernel} for {target} spills ({scratch} bytes of scratch); please report it")]
+    #[error("kernel {kernel} for {target} spills ({vgprs} VGPRs, {sgprs} SGPRs, {scratch} bytes of scratch); please report it")]
     Spills {
         /// Target.
         target: String,
@@ -89,6 +89,10 @@ pub enum CompileError {
         kernel: String,
         /// Scratch bytes.
         scratch: u32,
+        /// Vector registers.
+        vgprs: u32,
+        /// Scalar registers.
+        sgprs: u32,
     },
 }
 
@@ -240,11 +244,13 @@ fn check_object(plan: &Plan, target: &Target, code: &[u8]) -> Result<Option<Code
     let named = |error| CompileError::CodeObject { target: target.name.into(), error };
     let object = CodeObject::parse(code).map_err(named)?;
     verify(target, check(plan, Some(&object)))?;
-    match object.kernels.iter().find(|k| k.private_segment_fixed_size > 0 || k.vgpr_spill_count > 0) {
+    match object.kernels.iter().find(|k| k.spills()) {
         Some(k) => Err(CompileError::Spills {
             target: target.name.into(),
             kernel: k.name.clone(),
             scratch: k.private_segment_fixed_size,
+            vgprs: k.vgpr_spill_count,
+            sgprs: k.sgpr_spill_count,
         }),
         None => Ok(Some(object)),
     }

@@ -9,7 +9,7 @@ use crate::pipeline::{CompileError, code_form};
 use crate::select::{SelectError, alternatives};
 use crate::target::{Platform, Target};
 use crate::toolchain::{CompileOptions, Toolchain, UnitSource};
-use hipc_codeobj::CodeObject;
+use hipc_codeobj::{CodeObject, Kernel};
 use hipc_ir::PrimaryMap;
 use hipc_ir::fused::{FusedOp, ProgramKind};
 use hipc_ir::plan::{Geometry, KernelSpec, Plan};
@@ -105,9 +105,9 @@ pub fn compile_one(
     Ok(Tried { trial, code })
 }
 
-/// The trial without the candidates that need scratch memory.
+/// The trial without the candidates that spill.
 fn without_spills(mut trial: Trial, object: &CodeObject) -> Trial {
-    let spills = |name: &str| object.kernel(name).is_none_or(|k| k.private_segment_fixed_size > 0 || k.vgpr_spill_count > 0);
+    let spills = |name: &str| object.kernel(name).is_none_or(Kernel::spills);
     trial.candidates.retain(|c| !spills(&c.kernel_name()));
     trial
 }

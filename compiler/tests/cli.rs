@@ -95,6 +95,29 @@ fn dump_prints_every_phase() {
     }
 }
 
+/// By the command that stands in the source, as a person would copy it.
+#[test]
+fn a_plain_hipcc_takes_what_is_emitted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (plan, out) = (folder.path().join("plan.bin"), folder.path().join("out"));
+    let [plan, sources] = [&plan, &out].map(|path| path.to_str().expect("UTF-8"));
+    let done = run(&["compile", &demo(), "--arch", "gfx1030", "-q", "-o", plan, "--emit", "hip", sources]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let unit = std::fs::read_to_string(out.join("gfx1030.hip")).expect("the unit");
+    let command = unit.lines().find_map(|line| line.strip_prefix("// hipcc ")).expect("a command");
+    if Command::new("hipcc").arg("--version").output().is_err() {
+        return println!("skipped: no hipcc");
+    }
+    let done = Command::new("hipcc").args(command.split(' ')).current_dir(&out).output().expect("hipcc starts");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let code = std::fs::read(out.join("gfx1030.hsaco")).expect("what the command says it writes");
+    // hipcc of ROCm 5 bundles the code object.
+    for kernel in unit.lines().filter_map(|line| line.strip_prefix("// k")?.split(' ').next()) {
+        let name = format!("k{kernel}.kd");
+        assert!(code.windows(name.len()).any(|w| w == name.as_bytes()), "no {name}");
+    }
+}
+
 #[test]
 fn wrong_requests_exit_with_2() {
     fails(&run(&["compile", &demo(), "--arch", "gfx1099"]), 2, &["gfx1099", "gfx1100", "gfx1201"]);

@@ -249,6 +249,12 @@ impl Operation {
                 operation.words.push(piece.to_owned());
             }
         }
+        // Short comparisons are printed without a suffix.
+        if operation.has("row_mask") || operation.has("dpp8") {
+            operation.encoding = Encoding::Dpp;
+        } else if operation.has("src0_sel") {
+            operation.encoding = Encoding::Sdwa;
+        }
         Some(operation)
     }
 
@@ -329,6 +335,8 @@ mod tests {
         let dpp = one("v_add_f32_dpp v1, v1, v1 quad_perm:[2,3,0,1] row_mask:0xf bank_mask:0xf bound_ctrl:1");
         assert_eq!((dpp.encoding, dpp.number("row_mask")), (Encoding::Dpp, Some(15)));
         assert_eq!(dpp.modifiers["quad_perm"], "[2,3,0,1]");
+        let short = one("v_cmp_eq_u32 vcc_lo, v10, v11 row_shr:1 row_mask:0xf bank_mask:0xf bound_ctrl:1");
+        assert_eq!((short.encoding, short.operands.len()), (Encoding::Dpp, 3));
         assert_eq!(one("s_waitcnt vmcnt(0) lgkmcnt(0)").words, ["vmcnt(0)", "lgkmcnt(0)"]);
         assert_eq!(one("v_fma_mix_f32 v3, v3, v7, -v5 op_sel_hi:[0,1,0]").list("op_sel_hi", true), [false, true, false, true]);
         assert!(one("v_mov_b32_dpp v6, v5 row_half_mirror row_mask:0xf bank_mask:0xf").has("row_half_mirror"));

@@ -20,6 +20,19 @@
 //!
 //! Instructions are decoded by LLVM's disassembler, opened at run time (Debian: `libllvm22`); what they do is written here, from the
 //! instruction set references. An instruction that is missing is a fault with its text and address, never a guess.
+//!
+//! # What is missing
+//!
+//! Ends with [`FaultKind::Unsupported`]:
+//!
+//! - matrices: of doubles, `xf32`, with scales (`f8f6f4`), sparse ones (`smfmac`, `swmmac`), and the modifiers `cbsz`, `abid`, `blgp`
+//!   and negation of floats;
+//! - floats of eight bits: stochastic rounding, scales, and what becomes of numbers beyond the format (a mode decides);
+//! - DPP of carries, dot products, mixed precision and values of 64 bits; in comparisons, a source that isn't there without
+//!   `bound_ctrl`; `v_permlane16_swap` and `v_permlane32_swap` with inactive lanes;
+//! - hardware registers but rounding and denormals, and these other than to the nearest even and kept;
+//! - buffers with swizzled addresses, typed ones, images; the old value of an atomic beyond the end of its buffer;
+//! - loads from memory straight into LDS, GDS, and everything of graphics.
 
 // Loops over lanes index several arrays of lanes.
 #![allow(clippy::needless_range_loop)]

@@ -130,7 +130,7 @@ const CALLS: [&str; 3] = ["s_swappc_b64", "s_setpc_b64", "s_call_b64"];
 /// Only IEEE's modes are emulated: nearest even, denormals kept. Source: `FLOAT_MODE` of `COMPUTE_PGM_RSRC1` in LLVM's guide.
 fn check_modes(facts: &hipc_codeobj::Kernel) -> Result<(), EmulatorError> {
     let mode = facts.descriptor.rsrc1 >> 12 & 0xff;
-    if mode == 0xf0 { Ok(()) } else { Err(EmulatorError::FloatMode { kernel: facts.name.clone(), mode }) }
+    if mode == crate::exec::FLOAT_MODE { Ok(()) } else { Err(EmulatorError::FloatMode { kernel: facts.name.clone(), mode }) }
 }
 
 /// Vector and accumulation registers that a wave has. Source: `GRANULATED_WORKITEM_VGPR_COUNT` and `ACCUM_OFFSET` in LLVM's guide.

@@ -259,6 +259,30 @@ fn results_used_before_they_have_arrived() {
     check(&Case::new(&two(some)), &again, unwaited);
 }
 
+/// Of a buffer's atomic the old value is where the data were, and has to be waited for.
+#[test]
+fn atomics_of_buffers() {
+    let atomic =
+        |rest: &str| format!("s_mov_b32 s8, s4\n s_mov_b32 s9, s5\n s_movk_i32 s10, 0x1000\n s_brev_b32 s11, 12\n{rest}");
+    let unwaited =
+        |f: &Finding| matches!(&f.kind, FindingKind::Unwaited { register, .. } if register == "v3" || register == "v4");
+    let add =
+        |wait: &str| atomic(&format!("v_mov_b32 v3, 1\n buffer_atomic add, add_u32, v3, v1\n {wait}\n store v1, v3, s[4:5]\n"));
+    check(&Case::new(&add("")), &Case::new(&add("wait_load")), unwaited);
+    // What is compared stays in its register.
+    let swap = |used: &str| {
+        let data = "v_mov_b32 v4, 1\n v_mov_b32 v5, 0";
+        atomic(&format!("{data}\n buffer_atomic cmpswap, cmpswap_b32, v[4:5], v1\n v_mov_b32 v6, {used}\n wait_load\n"))
+    };
+    check(&Case::new(&swap("v4")), &Case::new(&swap("v5")), unwaited);
+    // Data and addresses that nobody wrote.
+    let of = |data: &str, address: &str| {
+        atomic(&format!("v_mov_b32 v3, 1\n v_and_b32 v6, 0xfc, v7\n buffer_atomic add, add_u32, {data}, {address}\n wait_load\n"))
+    };
+    check(&Case::new(&of("v8", "v1")), &Case::new(&of("v3", "v1")), depends("atomic", "v8"));
+    check(&Case::new(&of("v3", "v6")), &Case::new(&of("v3", "v1")), depends("address", "v7"));
+}
+
 /// Each wave to its own place, then to the other one's.
 fn exchange(between: &str) -> String {
     format!("lds_store v1, v1\n {between}\n v_xor_b32 v3, .if GFX == 9\n")

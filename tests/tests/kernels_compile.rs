@@ -72,7 +72,7 @@ fn kernels_compile_without_spills() {
 /// What is wrong with a compiled kernel.
 fn fault(target: &Target, spec: &KernelSpec, object: &CodeObject) -> Option<String> {
     let Some(kernel) = object.kernel(&spec.name) else { return Some(format!("{}: no {}", target.name, spec.name)) };
-    let spills = kernel.private_segment_fixed_size > 0 || kernel.vgpr_spill_count > 0 || kernel.sgpr_spill_count > 0;
+    let spills = kernel.spills();
     let wave = kernel.wavefront_size == spec.geometry.wave;
     let args = kernel.explicit_args().count() == spec.op.params().len();
     let args = args && kernel.explicit_args().zip(0..).all(|(arg, i)| arg.offset == 8 * i && arg.size == 8);

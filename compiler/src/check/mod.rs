@@ -2,7 +2,8 @@
 //!
 //! Nothing of the planner is called, nor the formulas by which it fills in a plan (grids, parts, sizes): they are derived
 //! here again from the documented meaning of ops and geometries, so that a mistake must be made twice to go unseen. Only
-//! [`FusedOp::params`](hipc_ir::fused::FusedOp::params), which *defines* the operands, is shared.
+//! [`FusedOp::params`](hipc_ir::fused::FusedOp::params), which *defines* the operands, is shared, and
+//! [`hipc_templates::check_geometry`], which says what the headers' own assertions say.
 //!
 //! The stages, each relying on those before it:
 //!

@@ -151,23 +151,42 @@ impl<R: Rng> Draw<'_, R> {
     }
 }
 
-/// Terms of a class, counted up to [`MEMBERS`].
-fn count(egraph: &EGraph, class: Id, known: &mut HashMap<Id, usize>, open: &mut BTreeSet<Id>) -> usize {
-    let class = egraph.find(class);
-    if let Some(n) = known.get(&class) {
-        return *n;
+/// Terms of a class in which no class lies inside of itself, counted up to [`MEMBERS`].
+struct Count<'a> {
+    egraph: &'a EGraph,
+    known: HashMap<Id, usize>,
+    /// The classes that are being counted, and how many were when each began.
+    open: HashMap<Id, usize>,
+}
+
+impl Count<'_> {
+    /// The number, and where in the stack the outermost class begins that it was cut at. Only what was cut at no class outside of itself is
+    /// known for good: from elsewhere the same class may have more terms.
+    fn terms(&mut self, class: Id) -> (usize, usize) {
+        let class = self.egraph.find(class);
+        if let Some(&n) = self.known.get(&class) {
+            return (n, usize::MAX);
+        }
+        let depth = self.open.len();
+        if let Some(&at) = self.open.get(&class) {
+            return (0, at);
+        }
+        self.open.insert(class, depth);
+        let (mut total, mut cut) = (0, usize::MAX);
+        for node in &self.egraph[class].nodes {
+            let mut terms = 1;
+            for child in node.children() {
+                let (n, at) = self.terms(*child);
+                (terms, cut) = (MEMBERS.min(terms * n), cut.min(at));
+            }
+            total = MEMBERS.min(total + terms);
+        }
+        self.open.remove(&class);
+        if cut >= depth || total == MEMBERS {
+            self.known.insert(class, total);
+        }
+        (total, if cut < depth { cut } else { usize::MAX })
     }
-    if !open.insert(class) {
-        return 0;
-    }
-    let mut total = 0;
-    for node in &egraph[class].nodes {
-        let terms = node.children().iter().map(|c| count(egraph, *c, known, open)).fold(1, |a, b| MEMBERS.min(a * b));
-        total = MEMBERS.min(total + terms);
-    }
-    open.remove(&class);
-    known.insert(class, total);
-    total
 }
 
 pub fn differ(a: &V, b: &V) -> bool {
@@ -195,8 +214,13 @@ pub fn plain(template: &Template, oracle: &Oracle) -> Vec<V> {
 #[derive(Default)]
 struct Checked {
     hits: BTreeMap<String, usize>,
+    /// Classes, once per kind of arithmetic, and those of them with [`MEMBERS`] terms or more.
     classes: usize,
+    many: usize,
     members: usize,
+    /// Templates, and those of them whose int8 values lie at a tie already without any rule: these are checked in f64 alone.
+    templates: usize,
+    ties: usize,
 }
 
 /// Evaluates members of every class of a template; the first two that differ are the error.
@@ -213,10 +237,12 @@ fn check(template: &Template, rules: &[Rewrite<Lang, Types>], seed: u64, checked
             seen.insert(egraph.find(*class), (value, BTreeSet::new()));
         }
         if oracle.tie.take() {
+            checked.ties += 1;
             continue;
         }
-        let (mut known, mut open) = (HashMap::new(), BTreeSet::new());
-        let mut left: Vec<(Id, usize)> = ids.iter().map(|id| (*id, count(egraph, *id, &mut known, &mut open))).collect();
+        let mut count = Count { egraph, known: HashMap::new(), open: HashMap::new() };
+        let mut left: Vec<(Id, usize)> = ids.iter().map(|id| (*id, count.terms(*id).0)).collect();
+        checked.many += left.iter().filter(|(_, terms)| *terms == MEMBERS).count();
         for draw in 0..DRAWS {
             let rng = ChaCha8Rng::seed_from_u64(seed ^ ((draw as u64) << 32));
             let mut drawing = Draw { egraph, oracle: &oracle, rng, known: HashMap::new(), open: BTreeSet::new() };
@@ -260,12 +286,18 @@ fn members_of_a_class_are_equal() {
         let kind = if rng.random_bool(0.7) { ProgramKind::Decode } else { ProgramKind::Prompt };
         let rules = rules::rewrites(kind, &[]);
         for template in templates(&graph) {
+            checked.templates += 1;
             check(&template, &rules, seed, &mut checked).unwrap_or_else(|e| panic!("{e}\n{graph}"));
         }
     }
     let idle: Vec<&str> = rules::all().map(|r| r.name).filter(|name| !checked.hits.contains_key(*name)).collect();
     assert!(idle.is_empty(), "rules that no random graph met: {idle:?}");
-    println!("{} classes, {} members evaluated, {:?}", checked.classes, checked.members, checked.hits);
+    let Checked { hits, classes, many, members, templates, ties } = checked;
+    println!(
+        "{templates} templates ({ties} at a tie), {classes} classes ({many} with {MEMBERS} terms), {members} members, {hits:?}"
+    );
+    assert!(20 * ties <= templates, "{ties} of {templates} templates weren't checked with int8");
+    assert!(4 * many >= classes, "{many} of {classes} classes have {MEMBERS} terms: these graphs show little");
 }
 
 /// `r` may not move over a bias.

@@ -3,7 +3,7 @@
 use super::access::{Addresses, Space, load, shape, store};
 use super::scalar::Value;
 use super::source::{Kind, register, scalar_register};
-use super::{Context, Lack, Run};
+use super::{Context, Lack, Run, atomic};
 use crate::FaultKind;
 use crate::instruction::Operation;
 use crate::operand::Place;
@@ -105,6 +105,12 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
     }
     if let Some(of) = rest.strip_prefix("store_") {
         return store(operation.operands.first(), Address::new(operation, context)?, shape(of).ok_or_else(lack)?, context);
+    }
+    if let Some(of) = rest.strip_prefix("atomic_") {
+        // The old value replaces the data.
+        let data = operation.operands.first();
+        let target = if atomic::returns(operation) { data } else { None };
+        return atomic::update(of, target, data, Address::new(operation, context)?, context);
     }
     Err(lack())
 }

@@ -14,7 +14,6 @@ const ROW: usize = 16;
 pub(crate) struct Dpp<const W: usize> {
     /// `None`: from outside.
     from: [Option<u8>; W],
-    /// Lanes that `row_mask` and `bank_mask` let write.
     enabled: u64,
     /// Lanes without a source read 0; else they don't write.
     zero: bool,
@@ -37,6 +36,11 @@ impl<const W: usize> Dpp<W> {
         let zero = operation.has("bound_ctrl") || operation.has("dpp8");
         let fetch_inactive = operation.number("fi") == Some(1);
         Ok(Self { from, enabled, zero, fetch_inactive })
+    }
+
+    /// Lanes that `row_mask` and `bank_mask` let write.
+    pub(crate) fn enabled(&self) -> u64 {
+        self.enabled
     }
 
     /// Permutes; gives the lanes that are to be written.
@@ -149,8 +153,10 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
         }
         "v_mbcnt_lo_u32_b32" => count_below(operation, context, 0)?,
         "v_mbcnt_hi_u32_b32" => count_below(operation, context, 32)?,
-        "v_permlane16_b32" => permute_rows(operation, context, 0)?,
-        "v_permlanex16_b32" => permute_rows(operation, context, ROW)?,
+        "v_permlane16_b32" | "v_permlane16_var_b32" => permute_rows(operation, context, 0)?,
+        "v_permlanex16_b32" | "v_permlanex16_var_b32" => permute_rows(operation, context, ROW)?,
+        "v_permlane16_swap_b32" => swap_rows(operation, context, ROW)?,
+        "v_permlane32_swap_b32" => swap_rows(operation, context, 2 * ROW)?,
         "v_permlane64_b32" => {
             let target = destination(operands.first(), 1, context)?;
             let source = usize::from(vector_operand(operands.get(1))?);
@@ -242,21 +248,29 @@ fn count_below<const W: usize>(operation: &Operation, context: &Context, base: u
     }))
 }
 
-/// Within rows of sixteen lanes; with `other` = 16 from the other row of the pair.
+/// Within rows of sixteen lanes; with `other` = 16 from the other row of the pair. Which lane is read says a nibble of two scalar
+/// sources, or (`_var`) each lane of a vector one.
 fn permute_rows<const W: usize>(operation: &Operation, context: &Context, other: usize) -> Result<Run<W>, Lack> {
     let target = destination(operation.operands.first(), 1, context)?;
     let source = one(operation, 1, context)?;
-    let (low, high) = (one(operation, 2, context)?, one(operation, 3, context)?);
+    let low = one(operation, 2, context)?;
+    let high = if operation.name.contains("_var_") { None } else { Some(one(operation, 3, context)?) };
     let [fetch_inactive, zero, ..] = operation.list("op_sel", false);
     Ok(Box::new(move |wave, _| {
         let exec = wave.exec();
-        let select = u64::from(high.lane(wave, 0)) << 32 | u64::from(low.lane(wave, 0));
+        let select = |lane: usize| match &high {
+            None => low.lane(wave, lane) as usize % ROW,
+            Some(high) => {
+                let half = if lane % ROW < 8 { &low } else { high };
+                (half.lane(wave, lane) >> (4 * (lane % 8)) & 15) as usize
+            }
+        };
         let mut buffer = [0; W];
         let values = source.lanes(wave, &mut buffer);
         let mut out = [0; W];
         let mut enabled = exec;
         for lane in lanes(exec) {
-            let from = ((lane / ROW * ROW) ^ other) + (select >> (4 * (lane % ROW)) & 15) as usize;
+            let from = ((lane / ROW * ROW) ^ other) + select(lane);
             if from < W && (fetch_inactive || exec >> from & 1 == 1) {
                 out[lane] = values[from];
             } else if !zero {
@@ -264,6 +278,25 @@ fn permute_rows<const W: usize>(operation: &Operation, context: &Context, other:
             }
         }
         wave.write(target, &out, enabled);
+        Flow::Next
+    }))
+}
+
+/// Odd groups of `size` lanes of the first register change places with even ones of the second. Source: LLVM's description of
+/// `llvm.amdgcn.permlane16.swap` and `permlane32.swap`; it doesn't say what inactive lanes do.
+fn swap_rows<const W: usize>(operation: &Operation, context: &Context, size: usize) -> Result<Run<W>, Lack> {
+    let (first, second) =
+        (destination(operation.operands.first(), 1, context)?, destination(operation.operands.get(1), 1, context)?);
+    let name = operation.name.clone();
+    Ok(Box::new(move |wave, _| {
+        if wave.exec() != Wave::<W>::FULL {
+            return Flow::fault(FaultKind::Unsupported(format!("{name} with inactive lanes")), None);
+        }
+        for lane in (0..W).filter(|l| l & size == 0) {
+            let (even, odd) = (wave.vectors[second][lane], wave.vectors[first][lane + size]);
+            wave.vectors[second][lane] = odd;
+            wave.vectors[first][lane + size] = even;
+        }
         Flow::Next
     }))
 }

@@ -1,14 +1,13 @@
 //! Scalar loads, and vector loads, stores and atomics of global memory, LDS (flat) and scratch: their addresses.
 
-use super::access::{Addresses, Space, access, load, near_update, outside, shape, store};
+use super::access::{Addresses, Space, load, outside, shape, store};
 use super::scalar::Value;
-use super::source::{Kind, destination, register};
+use super::source::{Kind, register};
 use super::{Context, Lack, Run, atomic};
-use crate::FaultKind;
 use crate::instruction::Operation;
 use crate::operand::{NULL, Operand, Place};
 use crate::sanitizer::{self, Access, Mode};
-use crate::wave::{Flow, PRIVATE_APERTURE, SHARED_APERTURE, Wave, lanes};
+use crate::wave::{Flow, PRIVATE_APERTURE, SHARED_APERTURE, Wave};
 
 /// `s_load_b128 s[0:3], s[4:5], 0x10` or `…, s8 offset:0x10`.
 pub(crate) fn scalar_load<const W: usize>(operation: &Operation) -> Result<Run<W>, Lack> {
@@ -170,67 +169,12 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
 
 fn update<const W: usize>(operation: &Operation, of: &str, context: &Context) -> Result<Run<W>, Lack> {
     // It gives the old value back if it says so; then the destination comes first.
-    let returns = operation.has("glc")
-        || operation.has("sc0")
-        || operation.modifiers.get("th").is_some_and(|t| t.contains("ATOMIC_RETURN"));
-    let wide = of.ends_with("64");
-    let words: u16 = if wide { 2 } else { 1 };
-    let target = if returns { Some(destination(operation.operands.first(), words, context)?) } else { None };
+    let returns = atomic::returns(operation);
+    let target = if returns { operation.operands.first() } else { None };
     let rest = &operation.operands[usize::from(returns)..];
     let address = Address::new(operation, rest.first(), rest.get(2), context)?;
-    let swaps = of.starts_with("cmpswap");
-    let data = destination(rest.get(1), if swaps { 2 * words } else { words }, context)?;
-    let compare = data + usize::from(words);
-    let lack = || operation.name.clone();
     if address.space == Space::Scratch {
-        return Err(lack());
+        return Err(operation.name.clone());
     }
-    let (narrow, long) = (atomic::find32(of), atomic::find64(of));
-    if narrow.is_none() && long.is_none() {
-        return Err(lack());
-    }
-    let bytes = 4 * u32::from(words);
-    Ok(Box::new(move |wave, group| {
-        let base = address.base(wave);
-        for lane in lanes(wave.exec()) {
-            let (space, at) = address.at(base, wave, lane);
-            group.note(|| Access { alignment: bytes, ..access(space, Mode::Atomic, at, bytes, lane) });
-            if at % u64::from(bytes) != 0 {
-                return Flow::fault(FaultKind::Misaligned { what: "atomic", address: at, bytes }, Some(lane));
-            }
-            let word = |register: usize| u64::from(wave.vectors[register][lane]);
-            let datum = |register: usize| if wide { word(register + 1) << 32 | word(register) } else { word(register) };
-            let (value, other) = (datum(data), if swaps { datum(compare) } else { 0 });
-            let new = |old: u64| match (narrow, long) {
-                (Some(f), _) => f(old as u32, value as u32, other as u32).into(),
-                (None, Some(f)) => f(old, value, other),
-                (None, None) => old,
-            };
-            let old = if space == Space::Global {
-                let Some((allocation, offset)) = group.memory.find(at, bytes, &mut group.hint) else {
-                    return outside("atomic", group, at, bytes, Some(lane));
-                };
-                if !allocation.writable {
-                    return Flow::fault(FaultKind::ReadOnly(at), Some(lane));
-                }
-                if wide {
-                    allocation.update64(offset, new)
-                } else {
-                    allocation.update32(offset, |old| new(old.into()) as u32).into()
-                }
-            } else {
-                match near_update(wave, group, space, at as u32, wide, lane, new) {
-                    Ok(old) => old,
-                    Err(flow) => return flow,
-                }
-            };
-            if let Some(target) = target {
-                wave.vectors[target][lane] = old as u32;
-                if wide {
-                    wave.vectors[target + 1][lane] = (old >> 32) as u32;
-                }
-            }
-        }
-        Flow::Next
-    }))
+    atomic::update(of, target, rest.get(1), address, context)
 }

@@ -1,7 +1,7 @@
 //! Scalar instructions, branches and program control.
 
 use super::source::constant;
-use super::{Context, Kind, Lack, Run, scalar_alu};
+use super::{Context, Kind, Lack, Run, hardware, scalar_alu};
 use crate::FaultKind;
 use crate::instruction::{Instruction, Operation};
 use crate::operand::{EXEC, NULL, Operand, Place};
@@ -108,7 +108,8 @@ pub(crate) fn build<const W: usize>(operation: &Operation, instruction: &Instruc
         "s_denorm_mode" if immediate_operand(operation, 0) == Some(0xf) => Box::new(|_, _| Flow::Next),
         "s_round_mode" if immediate_operand(operation, 0) == Some(0) => Box::new(|_, _| Flow::Next),
         "s_denorm_mode" | "s_round_mode" => return Err(instruction.text.clone()),
-        "s_setreg_b32" | "s_setreg_imm32_b32" => return set_mode(operation, instruction),
+        "s_getreg_b32" => return hardware::get(operation),
+        "s_setreg_b32" | "s_setreg_imm32_b32" => return hardware::set(operation),
         "s_setpc_b64" => {
             let (to, index) = (Value::new(operation.operands.first(), Kind::U64)?, Arc::clone(context.index));
             Box::new(move |wave, group| jump(to.get64(wave), group, &index))
@@ -162,34 +163,6 @@ fn immediate_operand(operation: &Operation, at: usize) -> Option<i64> {
         Place::Bits(n) => Some(n.into()),
         _ => None,
     }
-}
-
-/// `s_setreg_*`: scratch needs no setting up, and the modes may be set to what they are.
-fn set_mode<const W: usize>(operation: &Operation, instruction: &Instruction) -> Result<Run<W>, Lack> {
-    let lack = || instruction.text.clone();
-    let of = operation.words.first().and_then(|w| w.strip_prefix("hwreg(")?.strip_suffix(')')).ok_or_else(lack)?;
-    let mut parts = of.split(',').map(str::trim);
-    match parts.next() {
-        Some("HW_REG_FLAT_SCR_LO" | "HW_REG_FLAT_SCR_HI") => return Ok(Box::new(|_, _| Flow::Next)),
-        Some("HW_REG_MODE" | "HW_REG_WAVE_MODE") => {}
-        _ => return Err(lack()),
-    }
-    let number = |text: Option<&str>, default| text.map_or(Some(default), |t| t.parse::<u32>().ok());
-    let (offset, size) = (number(parts.next(), 0).ok_or_else(lack)?, number(parts.next(), 32).ok_or_else(lack)?);
-    if offset > 31 || size == 0 || size > 32 {
-        return Err(lack());
-    }
-    // The lowest byte: rounding to nearest even, denormals kept.
-    let mask = (((1u64 << size) - 1) << offset) as u32 & 0xff;
-    let source = Value::new(operation.operands.first(), Kind::U32)?;
-    let text = instruction.text.clone();
-    Ok(Box::new(move |wave, _| {
-        if (source.get32(wave) << offset ^ 0xf0) & mask == 0 {
-            Flow::Next
-        } else {
-            Flow::fault(FaultKind::Unsupported(format!("another float mode ({text})")), None)
-        }
-    }))
 }
 
 /// Where a branch goes: an index, or an address that is no instruction.

@@ -3,7 +3,7 @@
 use super::float::{clamp_unit, div_fmas, div_scale, from_half, to_half};
 use super::lane::Lanewise;
 use super::source::{Change, Kind, Select, Source, destination, scalar_register};
-use super::{Context, Lack, Run, compare, cross, matrix, table, wide};
+use super::{Context, Lack, Run, compare, cross, fp8, matrix, table, wide};
 use crate::instruction::{Encoding, Operation};
 use crate::operand::{Operand, Place, VCC};
 use crate::wave::{Flow, Wave, lanes};
@@ -52,6 +52,17 @@ pub(crate) fn fetch<'a, const W: usize>(input: &Input, wave: &'a Wave<W>, buffer
         buffer[lane] = input.change.apply(plain[lane]);
     }
     buffer
+}
+
+/// The values of an input whose lanes are permuted, which comes before `|x|` and `-x`; gives the lanes that are to be written.
+pub(crate) fn fetch_permuted<const W: usize>(input: &Input, dpp: &Dpp<W>, wave: &Wave<W>, buffer: &mut [u32; W]) -> u64 {
+    let mut plain = [0; W];
+    let plain = input.source.lanes(wave, &mut plain);
+    let enabled = dpp.apply(plain, wave.exec(), buffer);
+    if !input.change.is_none() {
+        buffer.iter_mut().for_each(|v| *v = input.change.apply(*v));
+    }
+    enabled
 }
 
 /// 16-bit operations that gfx9 introduced with `op_sel`: they leave the other half of the destination alone, as all do later.
@@ -112,8 +123,13 @@ impl Output {
         Ok(output)
     }
 
-    fn is_plain(&self) -> bool {
-        !self.clamp && self.select == Select::Dword
+    /// What is written where `results` come out and the register held `old`.
+    fn place<const W: usize>(&self, results: &mut [u32; W], old: &[u32; W]) {
+        if self.clamp || self.select != Select::Dword {
+            for lane in 0..W {
+                results[lane] = self.apply(results[lane], old[lane]);
+            }
+        }
     }
 
     fn apply(&self, value: u32, old: u32) -> u32 {
@@ -185,20 +201,13 @@ impl<const W: usize> Vop<W> {
     /// The results, and the lanes that are to be written.
     #[inline]
     fn compute(&self, wave: &Wave<W>, out: &mut [u32; W]) -> u64 {
-        let exec = wave.exec();
         let mut buffers = [[0; W]; 3];
         let [first, second, third] = &mut buffers;
         let none = &[0; W];
         let mut sources = [none; 3];
-        let mut enabled = exec;
+        let mut enabled = wave.exec();
         if let Some(dpp) = &self.dpp {
-            // The permutation comes before `|x|` and `-x`.
-            let mut plain = [0; W];
-            let plain = self.inputs[0].source.lanes(wave, &mut plain);
-            enabled = dpp.apply(plain, exec, first);
-            if !self.inputs[0].change.is_none() {
-                first.iter_mut().for_each(|v| *v = self.inputs[0].change.apply(*v));
-            }
+            enabled = fetch_permuted(&self.inputs[0], dpp, wave, first);
             sources[0] = first;
         } else if let Some(input) = self.inputs.first() {
             sources[0] = fetch(input, wave, first);
@@ -210,12 +219,7 @@ impl<const W: usize> Vop<W> {
             sources[2] = fetch(input, wave, third);
         }
         (self.lanewise.eval)(&sources, out);
-        if !self.output.is_plain() {
-            let old = &wave.vectors[self.destination];
-            for lane in 0..W {
-                out[lane] = self.output.apply(out[lane], old[lane]);
-            }
-        }
+        self.output.place(out, &wave.vectors[self.destination]);
         enabled
     }
 }
@@ -243,20 +247,21 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
     if let Some(word) = operation.words.first() {
         return Err(format!("operand {word}"));
     }
-    if let Some(run) = cross::build(operation, context)? {
-        return Ok(run);
-    }
     if name.starts_with("v_cmp") {
         return compare::build(operation, context);
     }
     if let Some(run) = carry(operation, context)? {
         return Ok(run);
     }
-    if let Some(run) = wide::build(operation, context)? {
+    if let Some(run) = fp8::build(operation, context)? {
         return Ok(run);
     }
-    if let Some(run) = matrix::build(operation, context)? {
-        return Ok(run);
+    for family in [cross::build, wide::build, matrix::build] {
+        match family(operation, context)? {
+            Some(_) if operation.encoding != Encoding::Plain => return Err(format!("{name} with DPP or SDWA")),
+            Some(run) => return Ok(run),
+            None => {}
+        }
     }
     let vop = Vop::<W>::new(operation, context)?;
     Ok(Box::new(move |wave, _| {
@@ -288,6 +293,7 @@ fn carry<const W: usize>(operation: &Operation, context: &Context) -> Result<Opt
     let target = destination(operation.operands.first(), 1, context)?;
     let out = scalar_register(operation.operands.get(1))?;
     let inputs = inputs(operation, operation.operands.get(2..).unwrap_or_default(), &[Kind::U32; 2], context)?;
+    let output = Output::new(operation, Kind::U32, operation.has("clamp"), 2, context)?;
     let taken = if takes { scalar_register(operation.operands.get(4))? } else { VCC };
     Ok(Some(Box::new(move |wave, _| {
         let exec = wave.exec();
@@ -301,6 +307,7 @@ fn carry<const W: usize>(operation: &Operation, context: &Context) -> Result<Opt
             result[lane] = value;
             carries |= u64::from(carry) << lane;
         }
+        output.place(&mut result, &wave.vectors[target]);
         wave.write(target, &result, exec);
         wave.set_mask(out, carries & exec);
         Flow::Next

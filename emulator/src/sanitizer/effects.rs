@@ -248,6 +248,12 @@ impl Effects {
         let results = usize::from(memory.has_destination).min(operands.len());
         let (to, from) = operands.split_at(results);
         self.written = self.written | set(to);
+        if let ("buffer", Some(Place::Vector { first, count })) = (memory.family, to.first().map(|o| o.place))
+            && name.contains("_cmpswap_")
+        {
+            // The old value replaces the first of the two data alone.
+            self.written = (first..first + u16::from(count / 2)).map(Register::Vector).collect();
+        }
         // Buffer instructions have their data first, where others have the result; LDS's behind the address, up to two.
         let buffer = memory.family == "buffer" && memory.work != Work::Load;
         if buffer {

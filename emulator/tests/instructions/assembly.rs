@@ -2,7 +2,7 @@
 
 use crate::state::{Kind, LANES, LDS, MEMORY, Random, State};
 use crate::{Case, Config};
-use hipc_emulator::{Dispatch, Memory, Module, Options};
+use hipc_emulator::{Dispatch, EmulatorError, FaultKind, Memory, Module, Options};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::process::Command;
@@ -96,7 +96,7 @@ fn macros(config: &Config) -> String {
     let all = if config.width == 64 { "s_mov_b64 exec, -1" } else { "s_mov_b32 exec_lo, -1" };
     let exec = if config.width == 64 { "s_mov_b64 exec, s[38:39]" } else { "s_mov_b32 exec_lo, s38" };
     let wave32 = if gfx9 { String::new() } else { format!(".amdhsa_wavefront_size32 {}", u32::from(config.width == 32)) };
-    let accum = if ["gfx90a", "gfx942"].contains(&config.arch) { ".amdhsa_accum_offset 64" } else { "" };
+    let accum = if ["gfx90a", "gfx942", "gfx950"].contains(&config.arch) { ".amdhsa_accum_offset 64" } else { "" };
     format!(
         "
 .macro prologue
@@ -230,7 +230,8 @@ pub fn run(cases: &[Case], config: &Config) -> Ran {
     for (at, (number, case)) in taken.iter().enumerate() {
         ran.names.insert(case.name.clone());
         let texts: Vec<&str> = instructions[begins[at] + 1..].iter().map(|i| i.text.as_str()).take_while(|t| *t != END).collect();
-        ran.mnemonics.extend(texts.iter().flat_map(|t| mnemonics(t)));
+        let answered = case.lacks.is_none();
+        ran.mnemonics.extend(texts.iter().filter(|_| answered).flat_map(|t| mnemonics(t)));
         for round in 0..case.rounds {
             let seed = *number as u64 * 1000 + round;
             if let Err(why) = once(case, &module, [offset(at), offset(taken.len())], config, seed) {
@@ -310,7 +311,14 @@ fn once(case: &Case, module: &Module, offsets: [u64; 2], config: &Config, seed: 
     let dispatch =
         Dispatch { kernel: "cases", grid: [1; 3], workgroup: [config.width as u32, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
     let options = Options { budget: 10_000, parallel: false, ..Options::default() };
-    module.run(&dispatch, &memory, &options).map_err(|e| e.to_string())?;
+    let done = module.run(&dispatch, &memory, &options);
+    if let Some(what) = case.lacks {
+        return match done {
+            Err(EmulatorError::Fault(fault)) if matches!(&fault.kind, FaultKind::Unsupported(w) if w.contains(what)) => Ok(()),
+            other => Err(format!("{:?} instead of a fault because of {what}", other.map(|_| "no fault"))),
+        };
+    }
+    done.map_err(|e| e.to_string())?;
     let mut expected = before.clone();
     (case.expect)(&mut expected);
     let mut rows = vec![0; (ROWS + SCALARS) * ROW];

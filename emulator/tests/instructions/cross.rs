@@ -79,6 +79,43 @@ fn lanes() -> Vec<Case> {
             ));
         }
     }
+    // Each lane says itself which one it reads.
+    for (name, row) in [("v_permlane16_var_b32", 0), ("v_permlanex16_var_b32", 16)] {
+        for (modifier, fetch, zero) in
+            [("", false, false), (" op_sel:[1,0]", true, false), (" op_sel:[0,1]", false, true), (" op_sel:[1,1]", true, true)]
+        {
+            cases.push(Case::new(
+                &format!("{name} v20, v10, v11{modifier}"),
+                each(move |b, s, l| {
+                    let from = (l / 16 * 16 + b.get(11, l) as usize % 16) ^ row;
+                    if fetch || b.active(from) {
+                        s.set(20, l, b.get(10, from));
+                    } else if zero {
+                        s.set(20, l, 0);
+                    }
+                }),
+            ));
+        }
+    }
+    // Of groups of 16 or 32 lanes the odd ones of the first and the even ones of the second change places.
+    for (name, size) in [("v_permlane16_swap_b32", 16), ("v_permlane32_swap_b32", 32)] {
+        for suffix in ["_e32", "_e64"] {
+            let text = format!("{name}{suffix} v20, v10");
+            let swap = move |s: &mut State| {
+                let before = s.clone();
+                for l in 0..64 {
+                    if l & size == 0 {
+                        s.set(10, l, before.get(20, l + size));
+                    } else {
+                        s.set(20, l, before.get(10, l - size));
+                    }
+                }
+            };
+            cases.push(Case { name: name.to_owned(), ..Case::new(&text, swap).all_lanes() });
+            let lacking = Case::lacking(&text, "inactive lanes").prepare(|s| s.exec &= !4);
+            cases.push(Case { name: name.to_owned(), ..lacking });
+        }
+    }
     cases.push(Case::new(
         "v_permlane64_b32 v20, v10",
         each(|b, s, l| s.set(20, l, b.get(10, if b.width == 64 { l ^ 32 } else { l }))),

@@ -4,11 +4,11 @@ use crate::Case;
 use crate::soft::{larger, single, to_single};
 use crate::state::State;
 
-fn each(f: impl Fn(&mut State, usize) + 'static) -> impl Fn(&mut State) + 'static {
+pub fn each(f: impl Fn(&mut State, usize) + 'static) -> impl Fn(&mut State) + 'static {
     move |s| s.lanes().into_iter().for_each(|lane| f(s, lane))
 }
 
-fn put(bytes: &mut [u8], at: usize, value: u32, count: usize) {
+pub fn put(bytes: &mut [u8], at: usize, value: u32, count: usize) {
     bytes[at..at + count].copy_from_slice(&value.to_le_bytes()[..count]);
 }
 
@@ -110,8 +110,8 @@ fn stores() -> Vec<Case> {
 }
 
 /// Name (old and new), and the new value of the old one and the datum.
-type Atomic = (&'static str, &'static str, fn(u32, u32) -> u32);
-const ATOMICS: &[Atomic] = &[
+pub type Atomic = (&'static str, &'static str, fn(u32, u32) -> u32);
+pub const ATOMICS: &[Atomic] = &[
     ("add", "add_u32", |old, v| (u64::from(old) + u64::from(v)) as u32),
     ("sub", "sub_u32", |old, v| (i64::from(old) - i64::from(v)) as u32),
     ("smin", "min_i32", |old, v| if (v as i32) < old as i32 { v } else { old }),

@@ -148,6 +148,19 @@
   .endif
 .endm
 
+; Of the buffer that s[8:11] describes; d = the old value, where the data were.
+.macro buffer_atomic old, new, d, address
+  .if GFX == 12
+    buffer_atomic_\new \d, \address, s[8:11], null offen th:TH_ATOMIC_RETURN scope:SCOPE_DEV
+  .elseif GFX == 11
+    buffer_atomic_\new \d, \address, s[8:11], 0 offen glc
+  .elseif GFX == 10
+    buffer_atomic_\old \d, \address, s[8:11], 0 offen glc
+  .else
+    buffer_atomic_\old \d, \address, s[8:11], 0 offen sc0
+  .endif
+.endm
+
 ; s[4:5] = the buffer; v1 = 4 · the work-item's number; v2 = 0; s6 = the number of the wave's first work-item; s7 = the workgroup's.
 .macro begin
   group_id s7

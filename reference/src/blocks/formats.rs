@@ -80,11 +80,10 @@ impl Block for Q4_0 {
     #[inline(always)]
     fn unpack(block: &[u8], q: &mut [i16], scale: &mut [f32], _: &mut [f32]) {
         scale[0] = half_at(block, 0);
+        // Two loops, whole: LLVM unrolls one over both halves into single bytes.
         let (low, high) = q.split_at_mut(16);
-        for ((low, high), &byte) in low.iter_mut().zip(high).zip(&block[2..18]) {
-            *low = i16::from(byte & 15) - 8;
-            *high = i16::from(byte >> 4) - 8;
-        }
+        low.iter_mut().zip(&block[2..18]).for_each(|(q, &byte)| *q = i16::from(byte & 15) - 8);
+        high.iter_mut().zip(&block[2..18]).for_each(|(q, &byte)| *q = i16::from(byte >> 4) - 8);
     }
 }
 
@@ -116,12 +115,17 @@ impl Block for Q4K {
     const MIN: bool = true;
     #[inline(always)]
     fn unpack(block: &[u8], q: &mut [i16], scale: &mut [f32], min: &mut [f32]) {
-        let (d, dmin, s) = (half_at(block, 0), half_at(block, 2), &block[4..16]);
-        for j in 0..4 {
-            scale[j] = d * f32::from(s[j] & 63);
-            min[j] = dmin * f32::from(s[j + 4] & 63);
-            scale[j + 4] = d * f32::from((s[j + 8] & 15) | ((s[j] >> 6) << 4));
-            min[j + 4] = dmin * f32::from((s[j + 8] >> 4) | ((s[j + 4] >> 6) << 4));
+        let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+        // Four at a time: the low six bits of the first eight bytes, and the last four bytes' nibbles with the top two bits of those.
+        let word = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+        let (s, m, rest) = (word(4), word(8), word(12));
+        let low = |w: u32| u64::from(w & 0x3f3f_3f3f);
+        let high = |nibbles: u32, w: u32| u64::from(nibbles & 0x0f0f_0f0f | (w >> 6 & 0x0303_0303) << 4);
+        let scales = (low(s) | high(rest, s) << 32).to_le_bytes();
+        let mins = (low(m) | high(rest >> 4, m) << 32).to_le_bytes();
+        for j in 0..8 {
+            scale[j] = d * f32::from(scales[j]);
+            min[j] = dmin * f32::from(mins[j]);
         }
         for (q, bytes) in q.chunks_exact_mut(64).zip(block[16..144].chunks_exact(32)) {
             let (low, high) = q.split_at_mut(32);

@@ -3,10 +3,11 @@
 //! A decode program is fed six tokens one by one, a prompt program the same six at once.
 //!
 //! Two right devices don't give the same logits: where a value lies at a tie of its int8 rounding, they differ by one quant, and what
-//! follows amplifies it. How far that goes depends on the model, so it is measured: `cpu` runs the same steps with the embedding's values
-//! moved by one rounding of f32, some times, and the device's logits may be three times as far from `cpu`'s as the farthest of these, plus
-//! 3e-6 (NMSE). In a small model such a move needn't meet a tie, where another order of a sum does: as long as none has, the next is eight
-//! times as large. The same step twice, and as the device's graph, must give identical bits.
+//! follows amplifies it. How far that goes depends on the model, so it is measured: `cpu` runs the same steps with what every launch leaves
+//! behind, its f32 values and the scales of its int8 blocks, moved by one rounding of f32, some times, and the device's logits may be three
+//! times as far from `cpu`'s as the farthest of these, plus 3e-6 (NMSE). In a small model such moves needn't meet a tie, where another order
+//! of a sum does: as long as none has, the next are eight times as large. (Moving the embedding alone isn't enough: where layers add a
+//! hundred times as much to it, nothing behind them meets a tie.) The same step twice, and as the device's graph, must give identical bits.
 //!
 //! Fused against unfused: the model's graph as it was before any rule rewrote it, in f64 with an f64 cache and without int8
 //! ([`hipc_reference::ExactState`]), on the same tokens. int8 activations cost up to 5e-3 of the logits in the models that we have
@@ -17,7 +18,8 @@ use super::inputs::Random;
 use super::kind;
 use super::report::{ChainRow, Unfused};
 use crate::device::{Backend, DeviceError, WeightSource};
-use hipc_ir::fused::{FusedOp, ProgramKind, Role, Shape};
+use hipc_ir::dtype::Q8Layout;
+use hipc_ir::fused::{Access, ProgramKind, Shape};
 use hipc_ir::graph::{Graph, Weight};
 use hipc_ir::plan::{Buffer, Plan, Program, SamplingState, Space, StepState};
 use hipc_reference::{ExactState, WeightAccess};
@@ -26,11 +28,11 @@ use std::time::{Duration, Instant};
 
 /// Tokens of the sequence.
 const STEPS: u32 = 6;
-/// Times that `cpu` runs with a moved embedding.
+/// Times that `cpu` runs with moved results.
 pub(super) const MOVED: u64 = 4;
 /// Noise that needs no reason.
 pub(super) const FLOOR: f64 = 3e-6;
-/// By how much more the embedding is moved where the logits were nearer than [`FLOOR`], so that no int8 value met a tie.
+/// By how much more they are moved where the logits were nearer than [`FLOOR`], so that no int8 value met a tie.
 pub(super) const FARTHER: f32 = 8.0;
 
 /// Most noise against the unfused graph, where activations are int8 and where all of them are floats (the cache is f16).
@@ -42,7 +44,8 @@ pub struct Steps {
     pub kind: ProgramKind,
     /// Of the tokens.
     pub seed: u64,
-    /// Where this has passed, `cpu` moves its embedding no further time.
+    /// Where `cpu` has taken as long as this, it moves its results no further time. (What the device takes doesn't count: a slow one would
+    /// have a tighter bound.)
     pub limit: Duration,
     /// Whether the device watches the steps, if it can; not when they are repeated.
     pub watched: bool,
@@ -60,7 +63,6 @@ pub fn chain(
     asked: &Steps,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Option<ChainRow>, DeviceError> {
-    let start = Instant::now();
     let plan = device.plan().clone();
     let Some(run) = Run::new(&plan, asked) else { return Ok(None) };
     let number = run.number;
@@ -73,11 +75,12 @@ pub fn chain(
     let recording = device.record(number, 0..plan.programs[number].launches.len(), 1)?;
     let replayed = run.last(device, &mut |backend, _| backend.replay(&recording))? == (logits.clone(), ids);
     tell("the same on cpu");
+    let start = Instant::now();
     run.prepare(cpu, &plan)?;
     let (reference, _) = run.all(cpu, &mut |backend, launches| backend.run(number, launches))?;
     let (mut sensitivity, mut roundings) = (0f64, 1.0);
     for i in (0..MOVED).filter(|i| *i == 0 || start.elapsed() < asked.limit) {
-        tell("and with a moved embedding");
+        tell("and with moved results");
         let mut random = Random::fork(asked.seed, 0x3071 + i);
         let (moved, _) = run.all(cpu, &mut |backend, launches| run_moved(backend, number, launches, roundings, &mut random))?;
         sensitivity = sensitivity.max(nmse(&moved, &reference));
@@ -108,9 +111,9 @@ pub fn chain(
 }
 
 /// Weights by the trait that the exact evaluator reads them through.
-struct Access(Arc<dyn WeightSource + Send>);
+struct Weights(Arc<dyn WeightSource + Send>);
 
-impl WeightAccess for Access {
+impl WeightAccess for Weights {
     fn weight(&self, weight: Weight) -> &[u8] {
         self.0.weight(weight)
     }
@@ -124,7 +127,7 @@ fn unfused(
     logits: &[u8],
 ) -> Result<Unfused, DeviceError> {
     let internal = |e: hipc_reference::EvalError| DeviceError::Internal(e.to_string());
-    let access = Arc::new(Access(weights.clone()));
+    let access = Arc::new(Weights(weights.clone()));
     let mut exact = ExactState::new(graph.clone(), ctx as usize, access).map_err(internal)?;
     let row = exact.step(tokens, tokens.len() - 1).map_err(internal)?;
     let row: Vec<u8> = row.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
@@ -222,13 +225,7 @@ fn forget(backend: &mut dyn Backend, space: Space) -> Result<(), DeviceError> {
     all.into_iter().try_for_each(|(buffer, bytes)| backend.forget(buffer, 0, bytes))
 }
 
-/// Number of the launch that embeds tokens.
-pub(super) fn embedding(plan: &Plan, number: usize) -> Option<usize> {
-    let launches = &plan.programs[number].launches;
-    launches.iter().position(|l| matches!(plan.kernels[l.kernel].op, FusedOp::Embed(_)))
-}
-
-/// Launches one after the other; behind the embedding, which is one of them, its values are moved by ± 2⁻²³, so many times.
+/// Launches one after the other; behind each, what it wrote is moved by ± 2⁻²³, so many times.
 pub(super) fn run_moved(
     backend: &mut dyn Backend,
     number: usize,
@@ -236,23 +233,37 @@ pub(super) fn run_moved(
     roundings: f32,
     random: &mut Random,
 ) -> Result<(), DeviceError> {
-    let plan = backend.plan();
-    let program = &plan.programs[number];
-    let Some(at) = embedding(plan, number) else { return backend.run(number, launches) };
-    let launch = &program.launches[at];
-    let params = plan.kernels[launch.kernel].op.params();
-    let raw = params.iter().zip(&launch.args).find(|(p, _)| p.role == Role::Raw).map(|(_, &b)| b);
-    backend.run(number, launches.start..at + 1)?;
-    if let Some(raw) = raw {
-        let mut bytes = Bytes::read(backend, raw)?;
-        for value in bytes.as_chunks_mut::<4>().0 {
-            let by = if random.bits() & 1 == 0 { f32::EPSILON } else { -f32::EPSILON };
-            let moved = f32::from_le_bytes(*value) * (1.0 + roundings * by);
-            *value = moved.to_le_bytes();
+    let plan = backend.plan().clone();
+    let mut moved = |value: &mut [u8; 4]| {
+        let by = if random.bits() & 1 == 0 { f32::EPSILON } else { -f32::EPSILON };
+        *value = (f32::from_le_bytes(*value) * (1.0 + roundings * by)).to_le_bytes();
+    };
+    for at in launches {
+        backend.run(number, at..at + 1)?;
+        let launch = &plan.programs[number].launches[at];
+        let params = plan.kernels[launch.kernel].op.params();
+        let written = params.iter().zip(&launch.args).filter(|(param, _)| param.access == Access::Write);
+        for (param, &buffer) in written {
+            match param.shape {
+                Shape::F32(_) | Shape::Ssq => {
+                    let mut bytes = Bytes::read(backend, buffer)?;
+                    bytes.as_chunks_mut().0.iter_mut().for_each(&mut moved);
+                    backend.write(buffer, 0, &bytes)?;
+                }
+                Shape::Q8(n) => {
+                    let layout = Q8Layout { n, block: Q8Layout::DEFAULT_BLOCK };
+                    let mut bytes = Bytes::read(backend, buffer)?;
+                    for token in bytes.chunks_exact_mut(layout.stride() as usize) {
+                        let scales = &mut token[layout.scales() as usize..layout.sums() as usize];
+                        scales.as_chunks_mut().0.iter_mut().for_each(&mut moved);
+                    }
+                    backend.write(buffer, 0, &bytes)?;
+                }
+                _ => {}
+            }
         }
-        backend.write(raw, 0, &bytes)?;
     }
-    backend.run(number, at + 1..launches.end)
+    Ok(())
 }
 
 fn values(bytes: &[u8]) -> impl Iterator<Item = f64> {

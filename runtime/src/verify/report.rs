@@ -78,7 +78,7 @@ pub struct ChainRow {
     pub steps: u32,
     /// Noise of the last logits against those of `cpu`.
     pub nmse: f64,
-    /// Noise of `cpu`'s own when the embedding moves by as many roundings as it takes to meet a tie of int8, or by the most that is tried.
+    /// Noise of `cpu`'s own when what launches leave moves by as many roundings as it takes to meet a tie of int8, or by the most that is tried.
     pub sensitivity: f64,
     /// Most noise allowed.
     pub bound: f64,

@@ -1,12 +1,12 @@
 //! Where whole steps go wrong: the same steps on a device and on `cpu`, launch by launch up to one, each on its own results.
 //!
 //! Behind every launch what it left is compared with what `cpu` has there. The bound is [`super::chain`]'s at that place: three times
-//! what `cpu`'s own results there, or at a place before, differ by when its embedding moves, plus the noise that needs no reason. The
+//! what `cpu`'s own results there, or at a place before, differ by when they are moved, plus the noise that needs no reason. The
 //! first launch that leaves it is where to look, though each launch may be right by itself: it got something else than it should have,
 //! or leaves something else behind other launches than it does alone.
 
 use super::bytes::Bytes;
-use super::chain::{FARTHER, FLOOR, MOVED, Run, Steps, embedding, noise, run_moved};
+use super::chain::{FARTHER, FLOOR, MOVED, Run, Steps, noise, run_moved};
 use super::inputs::Random;
 use super::kind;
 use crate::device::{Backend, DeviceError};
@@ -77,10 +77,10 @@ pub fn until(
     tell("launch by launch on cpu");
     run.prepare(cpu, &plan)?;
     let reference = trace(&run, cpu, last, None)?;
-    // By place: how far cpu's own results are from these when its embedding moves.
+    // By place: how far cpu's own results are from these when they are moved.
     let (mut bounds, mut roundings) = (vec![FLOOR; reference.len()], 1.0);
     for i in (0..MOVED).filter(|i| *i == 0 || start.elapsed() < asked.limit) {
-        tell("and with a moved embedding");
+        tell("and with moved results");
         let moved = trace(&run, cpu, last, Some((roundings, Random::fork(asked.seed, 0x3071 + i))))?;
         let mut farthest = 0f64;
         for ((bound, moved), reference) in bounds.iter_mut().zip(&moved).zip(&reference) {
@@ -134,19 +134,16 @@ fn difference((_, x): &(Role, Vec<f32>), (_, reference): &(Role, Vec<f32>)) -> f
     noise(x.iter().map(|&v| v.into()), reference.iter().map(|&v| v.into()))
 }
 
-/// Runs all steps, the last one up to launch `last`; behind the embedding its values are moved, if they are to be.
+/// Runs all steps, the last one up to launch `last`; behind each launch what it wrote is moved, if it is to be.
 fn trace(run: &Run, backend: &mut dyn Backend, last: usize, mut moved: Option<(f32, Random)>) -> Result<Trace, DeviceError> {
-    let embed = embedding(backend.plan(), run.number);
     let mut trace = Trace::new();
     for at in (0..run.tokens.len()).step_by(run.at_once) {
         let ends = at + run.at_once == run.tokens.len();
         run.step(backend, at, &mut |backend, launches| {
             for i in launches.take_while(|i| !ends || *i <= last) {
                 match &mut moved {
-                    Some((roundings, random)) if Some(i) == embed => {
-                        run_moved(backend, run.number, i..i + 1, *roundings, random)?;
-                    }
-                    _ => backend.run(run.number, i..i + 1)?,
+                    Some((roundings, random)) => run_moved(backend, run.number, i..i + 1, *roundings, random)?,
+                    None => backend.run(run.number, i..i + 1)?,
                 }
                 trace.push(results(run, backend, i, at)?);
             }

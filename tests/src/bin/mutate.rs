@@ -14,6 +14,8 @@ use hipfire_run::verify::inputs::Random;
 use rayon::prelude::*;
 use std::time::Instant;
 
+/// Tokens of the kernels whose bits are flipped.
+const TOKENS: [u32; 2] = [1, 6];
 /// Changes of headers that are tried at a time.
 const AT_ONCE: usize = 4;
 
@@ -41,11 +43,17 @@ fn main() {
 
 fn code(target: &str, count: usize, seed: u64) {
     let row = Target::parse(target).unwrap_or_else(|e| panic!("{e}"));
-    let specs: Vec<KernelSpec> = small(row.simd.wave_size, 1);
-    let module = compile(row, &specs, hipc_templates::HEADERS, Backend::Clang).unwrap_or_else(|e| panic!("{e}"));
-    let each = count.div_ceil(specs.len());
-    let of_kernel = |(i, spec): (usize, &KernelSpec)| {
-        let code = Code::new(target, &module, &spec.name, Trial::new(spec, 1, 77 + i as u64));
+    // Kernels of a step of one token, and of a prompt chunk.
+    let sets = TOKENS.map(|tokens| {
+        let specs: Vec<KernelSpec> = small(row.simd.wave_size, tokens);
+        let module = compile(row, &specs, hipc_templates::HEADERS, Backend::Clang).unwrap_or_else(|e| panic!("{e}"));
+        (tokens, specs, module)
+    });
+    let kernels: Vec<(u32, &KernelSpec, &[u8])> =
+        sets.iter().flat_map(|(tokens, specs, module)| specs.iter().map(|spec| (*tokens, spec, &module[..]))).collect();
+    let each = count.div_ceil(kernels.len());
+    let of_kernel = |(i, &(tokens, spec, module)): (usize, &(u32, &KernelSpec, &[u8]))| {
+        let code = Code::new(target, module, &spec.name, Trial::new(spec, tokens, 77 + i as u64));
         let mut random = Random::fork(seed, i as u64);
         let flips: Vec<Flip> = (0..each).map(|_| code.flip(&mut random)).collect();
         for flip in &flips {
@@ -55,14 +63,14 @@ fn code(target: &str, count: usize, seed: u64) {
         }
         flips
     };
-    let flips: Vec<Flip> = specs.par_iter().enumerate().flat_map_iter(of_kernel).collect();
+    let flips: Vec<Flip> = kernels.par_iter().enumerate().flat_map_iter(of_kernel).collect();
     let found = flips.iter().filter(|f| f.verdict.found()).count();
     println!(
-        "{target}: {} bits flipped in {} kernels, seed {seed}: {found} found ({:.1} %). Code object: BLAKE3 `{}`\n",
+        "{target}: {} bits flipped in {} kernels, seed {seed}: {found} found ({:.1} %). Code objects: BLAKE3 {}\n",
         flips.len(),
-        specs.len(),
+        kernels.len(),
         100.0 * found as f64 / flips.len() as f64,
-        Digest::of(&module)
+        sets.each_ref().map(|(_, _, module)| format!("`{}`", Digest::of(module))).join(", ")
     );
     println!("{}", tally("verdict", flips.iter().map(|f| f.verdict.to_string())));
     println!("{}", tally("drawn besides, no mutation", flips.iter().flat_map(|f| &f.idle).map(ToString::to_string)));

@@ -42,6 +42,8 @@ fn questions_are_answered_on_host() {
     let chosen: Vec<_> = questions().into_iter().enumerate().filter(|(i, _)| [0, 2, 10].contains(i)).map(|(_, q)| q).collect();
     assert_eq!(chosen[2].0, "What does `Vec::pop` do?");
     ask("host", &mut PlanEngine::new(compiled.host(Order::Ascending), false), &chosen);
+    // And the shortest once more while AddressSanitizer and UBSan look on.
+    ask("host, sanitized", &mut PlanEngine::new(compiled.sanitized(Order::Ascending), false), &chosen[1..2]);
 }
 
 /// Three turns with this chooser; the ids of each answer. What the conversation before began with alike stays in the cache.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-const HEADER: &str = "/usr/include/hip/hip_runtime_api.h";
+pub const HEADER: &str = "/usr/include/hip/hip_runtime_api.h";
 /// Values that are added.
 pub const N: u32 = 192;
 

@@ -3,6 +3,7 @@
 mod floats;
 mod integers;
 mod masks;
+mod parts;
 mod steps;
 
 use crate::variants::{Of, Op, of};
@@ -38,6 +39,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(masks::carries());
     cases.extend(steps::divisions());
     cases.extend(masks::comparisons());
+    cases.extend(parts::cases());
     cases.extend(steps::literals());
     cases
 }
