@@ -1,14 +1,17 @@
 //! The container: header checks, the metadata note, descriptor symbols, bytes by virtual address.
 
-use crate::{AbiVersion, CodeObjectError, Segment};
+use crate::{AbiVersion, CodeObjectError, Relocation, Segment};
 use object::LittleEndian;
 use object::elf;
-use object::read::elf::{FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _, Sym as _};
+use object::read::elf::{FileHeader as _, NoteIterator, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use std::collections::HashMap;
 
 const ENDIAN: LittleEndian = LittleEndian;
 const OSABI_AMDGPU_HSA: u8 = 64;
 const NT_AMDGPU_METADATA: u32 = 32;
+/// Relocations of 64 bits. Source: "Relocation Records" of LLVM's AMDGPU user guide.
+const R_AMDGPU_ABS64: u32 = 3;
+const R_AMDGPU_RELATIVE64: u32 = 13;
 
 type Header = elf::FileHeader64<LittleEndian>;
 
@@ -111,6 +114,38 @@ impl<'a> Elf<'a> {
             })
         })
         .collect()
+    }
+
+    /// Words that hold addresses, in the file's order.
+    pub(crate) fn relocations(&self) -> Result<Vec<Relocation>, CodeObjectError> {
+        let sections = self.header.sections(ENDIAN, self.bytes).map_err(bad)?;
+        let symbols = sections.symbols(ENDIAN, self.bytes, elf::SHT_DYNSYM).map_err(bad)?;
+        let mut found = Vec::new();
+        for section in sections.iter() {
+            if section.rel(ENDIAN, self.bytes).map_err(bad)?.is_some_and(|(records, _)| !records.is_empty()) {
+                return Err(CodeObjectError::Elf("relocations without addends".to_owned()));
+            }
+            let Some((records, _)) = section.rela(ENDIAN, self.bytes).map_err(bad)? else { continue };
+            for record in records {
+                let (address, kind) = (record.r_offset(ENDIAN), record.r_type(ENDIAN, false).0);
+                let refuse = |why: &str| CodeObjectError::Relocation { address, kind, why: why.to_owned() };
+                let base = match kind {
+                    R_AMDGPU_RELATIVE64 => 0,
+                    R_AMDGPU_ABS64 => {
+                        let index = record.symbol(ENDIAN, false).ok_or_else(|| refuse("it names no symbol"))?;
+                        let symbol = symbols.symbol(index).map_err(bad)?;
+                        if symbol.st_shndx(ENDIAN) == elf::SHN_UNDEF {
+                            let name = symbol.name(ENDIAN, symbols.strings()).map_err(bad)?;
+                            return Err(refuse(&format!("`{}` is not in the code object", String::from_utf8_lossy(name))));
+                        }
+                        symbol.st_value(ENDIAN)
+                    }
+                    _ => return Err(refuse("only RELATIVE64 (13) and ABS64 (3) are known")),
+                };
+                found.push(Relocation { address, target: base.wrapping_add_signed(record.r_addend(ENDIAN)) });
+            }
+        }
+        Ok(found)
     }
 
     /// Functions of the dynamic symbol table: name, virtual address, size.

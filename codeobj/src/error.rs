@@ -56,6 +56,16 @@ pub enum CodeObjectError {
         /// Virtual address.
         address: u64,
     },
+    /// A relocation that a loader of ours can't apply.
+    #[error("relocation of type {kind} at {address:#x}: {why}")]
+    Relocation {
+        /// What is to be relocated.
+        address: u64,
+        /// `R_AMDGPU_*`.
+        kind: u32,
+        /// What is wrong with it.
+        why: String,
+    },
     /// An offload bundle that is damaged or has nothing for the target.
     #[error("offload bundle: {0}")]
     Bundle(String),

@@ -18,6 +18,15 @@ pub struct Segment {
     pub executable: bool,
 }
 
+/// Eight bytes that hold an address, so they depend on where the code object is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relocation {
+    /// Virtual address of the eight bytes; they lie within one segment.
+    pub address: u64,
+    /// What they hold, a virtual address like all others: the loader adds where the code object's address 0 is.
+    pub target: u64,
+}
+
 /// A code object with what is loaded of it.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -25,6 +34,8 @@ pub struct Image {
     pub object: CodeObject,
     /// Segments by address; they don't overlap and end below 2⁴⁰.
     pub segments: Vec<Segment>,
+    /// What a loader puts into the segments.
+    pub relocations: Vec<Relocation>,
     /// Functions of the dynamic symbol table (kernels are functions): name, virtual address, bytes.
     pub functions: Vec<(String, u64, u64)>,
 }
@@ -36,7 +47,8 @@ impl Image {
     /// Reads a code object and its segments.
     ///
     /// # Errors
-    /// As [`CodeObject::parse`]; also for segments that overlap, wrap round or need more than 1 GiB.
+    /// As [`CodeObject::parse`]; also for segments that overlap, wrap round or need more than 1 GiB, and for relocations other than
+    /// those of 64-bit addresses.
     pub fn parse(bytes: &[u8]) -> Result<Self, CodeObjectError> {
         let object = CodeObject::parse(bytes)?;
         let elf = Elf::parse(bytes)?;
@@ -54,7 +66,14 @@ impl Image {
         if segments.windows(2).any(|pair| pair[0].address + pair[0].size > pair[1].address) {
             return Err(damaged("that overlap"));
         }
-        Ok(Self { object, segments, functions: elf.functions()? })
+        let relocations = elf.relocations()?;
+        let inside = |r: &Relocation| {
+            segments.iter().any(|s| r.address >= s.address && s.size >= 8 && r.address - s.address <= s.size - 8)
+        };
+        if !relocations.iter().all(inside) {
+            return Err(CodeObjectError::Elf("a relocation outside of the segments".to_owned()));
+        }
+        Ok(Self { object, segments, relocations, functions: elf.functions()? })
     }
 
     /// Bytes of the code of a kernel: from its entry to the end of its symbol.

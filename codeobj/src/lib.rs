@@ -18,7 +18,7 @@ mod occupancy;
 pub use bundle::unbundle;
 pub use descriptor::KernelDescriptor;
 pub use error::CodeObjectError;
-pub use image::{Image, Segment};
+pub use image::{Image, Relocation, Segment};
 pub use machine::{Feature, machine_name};
 pub use metadata::{Arg, ArgKind};
 pub use occupancy::{Limit, Occupancy, SimdFacts, Usage, occupancy};

@@ -44,6 +44,11 @@ impl Arch {
         self.generation >= Generation::Gfx10
     }
 
+    /// `ds_bpermute` reaches all lanes of a wave of 64 (else half of them). Source: `supportsWaveWideBPermute` of LLVM's AMDGPU back end.
+    pub(crate) fn pulls_from_whole_wave(&self) -> bool {
+        !matches!(self.generation, Generation::Gfx10 | Generation::Gfx11)
+    }
+
     /// `v_cmpx` writes `exec` only (before, also its scalar destination).
     pub(crate) fn compares_into_exec_only(&self) -> bool {
         self.generation >= Generation::Gfx10

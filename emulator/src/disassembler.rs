@@ -6,11 +6,13 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// Names to try, the versions that know all our targets first.
-const NAMES: [&str; 6] =
-    ["libLLVM.so.22.1", "libLLVM-22.so.1", "libLLVM-22.so", "libLLVM.so.21.1", "libLLVM-21.so.1", "libLLVM.so.20.1"];
+/// The version whose texts are read, which differ between versions: no test reads another one's.
+const MAJOR: c_uint = 22;
+
+/// Its names.
+const NAMES: [&str; 3] = ["libLLVM.so.22.1", "libLLVM-22.so.1", "libLLVM-22.so"];
 
 type Create = unsafe extern "C" fn(
     *const c_char,
@@ -62,6 +64,9 @@ fn resolve(library: Library) -> Result<Llvm, String> {
     let (mut major, mut minor, mut patch) = (0, 0, 0);
     // SAFETY: three valid pointers to integers.
     unsafe { version(&raw mut major, &raw mut minor, &raw mut patch) };
+    if major != MAJOR {
+        return Err(format!("it is of LLVM {major}, and only the texts of LLVM {MAJOR} are understood"));
+    }
     Ok(Llvm {
         create: symbol(&library, "LLVMCreateDisasmCPUFeatures")?,
         decode: symbol(&library, "LLVMDisasmInstruction")?,
@@ -113,6 +118,9 @@ impl Disassembler {
         let cpu = CString::new(target).map_err(|_| unknown())?;
         let features = if wave32 { c"+wavefrontsize32,-wavefrontsize64" } else { c"+wavefrontsize64,-wavefrontsize32" };
         let features = if target.starts_with("gfx9") { c"" } else { features };
+        // LLVM's back end builds tables when its first context is made: in two threads at once it crashes.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: three terminated strings that outlive the call; no callbacks, so nothing else is kept.
         let context = unsafe {
             (llvm.create)(

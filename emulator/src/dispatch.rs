@@ -1,17 +1,21 @@
 //! Runs a grid of workgroups: initial registers, waves, barriers.
 
 use crate::exec::Step;
-use crate::memory::{Allocation, Memory, View};
+use crate::memory::{Allocation, Memory, QUEUE_BASE, View};
 use crate::module::{CODE_BASE, Kernel, Module, Steps, registers};
 use crate::operand::{ACCUMULATORS, EXEC, SCALARS, TTMP};
 use crate::sanitizer::{self, Initial, Nobody, Observer, Sanitizer};
-use crate::wave::{Flow, Group, Wave};
+use crate::wave::{Flow, Group, PRIVATE_APERTURE, SHARED_APERTURE, Wave};
 use crate::{Arch, EmulatorError, Extent, Fault, FaultKind, Finding};
 use rayon::prelude::*;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the kernel arguments of a dispatch lie.
 const KERNARG_BASE: u64 = 0x8_0000_0000;
+
+/// Where its packet lies.
+const PACKET_BASE: u64 = 0x9_0000_0000;
 
 /// A kernel, its arguments and how often it runs.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +37,8 @@ pub struct Dispatch<'a> {
 pub struct Options<'a> {
     /// Instructions that a wave may execute: what never ends is a fault.
     pub budget: u64,
+    /// Instructions of all waves together; when they are used up, no further workgroup begins.
+    pub dispatch_budget: u64,
     /// Workgroups on several threads (one after the other with the sanitizer).
     pub parallel: bool,
     /// Watch for what hardware may punish: [`Report::findings`].
@@ -43,7 +49,7 @@ pub struct Options<'a> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { budget: 100_000_000, parallel: true, sanitize: false, extents: None }
+        Self { budget: 100_000_000, dispatch_budget: 1 << 40, parallel: true, sanitize: false, extents: None }
     }
 }
 
@@ -79,9 +85,10 @@ impl Module {
         let setup = Setup::new(self.arch(), &kernel, dispatch)?;
         let view = self.view(&setup, memory);
         let (groups, id) = groups(dispatch.grid);
+        let executed = AtomicU64::new(0);
         if options.sanitize {
             let shadows = view.shadows();
-            let launch = Launch { setup: &setup, kernel: &kernel, view: &view, shadows: &shadows, options };
+            let launch = Launch { setup: &setup, kernel: &kernel, view: &view, shadows: &shadows, options, executed: &executed };
             return match &kernel.steps {
                 Steps::Wave32(steps) => launch.watched(steps, (0..groups).map(id)),
                 Steps::Wave64(steps) => launch.watched(steps, (0..groups).map(id)),
@@ -89,7 +96,7 @@ impl Module {
             .map_err(EmulatorError::Fault);
         }
         view.forget_shadows();
-        let launch = Launch { setup: &setup, kernel: &kernel, view: &view, shadows: &view, options };
+        let launch = Launch { setup: &setup, kernel: &kernel, view: &view, shadows: &view, options, executed: &executed };
         let one = |n: u64| match &kernel.steps {
             Steps::Wave32(steps) => launch.group(steps, id(n), &mut Nobody),
             Steps::Wave64(steps) => launch.group(steps, id(n), &mut Nobody),
@@ -114,7 +121,8 @@ impl Module {
     ) -> Result<(), EmulatorError> {
         let setup = Setup::new(self.arch(), kernel, dispatch)?;
         let view = self.view(&setup, memory);
-        let launch = Launch { setup: &setup, kernel, view: &view, shadows: &view, options };
+        let executed = AtomicU64::new(0);
+        let launch = Launch { setup: &setup, kernel, view: &view, shadows: &view, options, executed: &executed };
         let (groups, id) = groups(dispatch.grid);
         (0..groups).try_for_each(|n| launch.group(steps, id(n), observer).map(drop)).map_err(EmulatorError::Fault)
     }
@@ -125,6 +133,10 @@ impl Module {
         let kernarg = Allocation::new(KERNARG_BASE, setup.kernarg.len() as u64, false);
         kernarg.fill(&setup.kernarg);
         own.push(Arc::new(kernarg));
+        let packet = setup.packet();
+        let allocation = Allocation::new(PACKET_BASE, packet.len() as u64, false);
+        allocation.fill(&packet);
+        own.push(Arc::new(allocation));
         memory.view(own)
     }
 }
@@ -147,6 +159,8 @@ struct Setup<'a> {
     code_properties: u16,
     rsrc2: u32,
     scratch: u32,
+    /// Address of the kernel's descriptor.
+    descriptor: u64,
 }
 
 /// Workgroups of a grid at most: those of the packet's 32-bit sizes in threads.
@@ -167,6 +181,10 @@ impl<'a> Setup<'a> {
         let countable = dispatch.grid.iter().try_fold(1u64, |n, &g| n.checked_mul(g.into())).is_some();
         if !countable || !dispatch.grid.iter().zip(&dispatch.workgroup).all(fits) {
             return Err(wrong(format!("a grid of {:?} workgroups of {:?} threads", dispatch.grid, dispatch.workgroup)));
+        }
+        let [_, y, z] = dispatch.grid;
+        if arch.ids_in_trap_registers() && facts.descriptor.rsrc2 >> 9 & 1 == 1 && y.max(z) > 1 << 16 {
+            return Err(wrong(format!("a grid of {:?} workgroups; {} has 16 bits for y and z", dispatch.grid, arch.name)));
         }
         let explicit = facts.explicit_kernarg_size() as usize;
         if dispatch.kernarg.len() < explicit || dispatch.kernarg.len() > (facts.kernarg_segment_size as usize).max(explicit) {
@@ -193,7 +211,27 @@ impl<'a> Setup<'a> {
             code_properties: facts.descriptor.code_properties,
             rsrc2: facts.descriptor.rsrc2,
             scratch,
+            descriptor: CODE_BASE + facts.descriptor.address,
         })
+    }
+
+    /// The packet that a runtime would put into its queue. Source: `hsa_kernel_dispatch_packet_t` of the HSA runtime specification.
+    fn packet(&self) -> [u8; 64] {
+        let mut packet = [0; 64];
+        let mut put = |at: usize, bytes: &[u8]| packet[at..at + bytes.len()].copy_from_slice(bytes);
+        // A kernel's packet that acquires from and releases to the whole system; of that many dimensions.
+        put(0, &(2u16 | 2 << 9 | 2 << 11).to_le_bytes());
+        put(2, &(dimensions(self.dispatch) as u16).to_le_bytes());
+        for (axis, (&groups, &threads)) in self.dispatch.grid.iter().zip(&self.dispatch.workgroup).enumerate() {
+            put(4 + 2 * axis, &(threads as u16).to_le_bytes());
+            // At most 2³² − 1, as was checked.
+            put(12 + 4 * axis, &groups.wrapping_mul(threads).to_le_bytes());
+        }
+        put(24, &self.scratch.to_le_bytes());
+        put(28, &self.lds.to_le_bytes());
+        put(32, &self.descriptor.to_le_bytes());
+        put(40, &KERNARG_BASE.to_le_bytes());
+        packet
     }
 
     /// A wave's registers as the hardware sets them up. Source: "Initial Kernel Execution State" in LLVM's guide.
@@ -214,24 +252,20 @@ impl<'a> Setup<'a> {
             push(0, 2);
             push(u64::from(u32::MAX), 2);
         }
-        for (bit, words) in [(1, 2), (2, 2)] {
-            if has(bit) {
-                push(0, words);
-            }
-        }
-        if has(3) {
-            push(KERNARG_BASE, 2);
-        }
-        for (bit, words) in [(4, 2), (5, 2), (6, 1)] {
-            if has(bit) {
-                push(if bit == 6 { self.scratch.into() } else { 0 }, words);
-            }
+        // Whoever calls through a pointer is given all of these, for what might be called. There is no queue: who reads it has a fault.
+        // Each dispatch is the first of its own, so its number is 0. Scratch needs no setting up.
+        let given =
+            [(1, PACKET_BASE, 2), (2, QUEUE_BASE, 2), (3, KERNARG_BASE, 2), (4, 0, 2), (5, 0, 2), (6, self.scratch.into(), 1)];
+        for (_, value, words) in given.into_iter().filter(|&(bit, ..)| has(bit)) {
+            push(value, words);
         }
         // Padding up to the number of user SGPRs, then the workgroup's ids.
         next = (self.rsrc2 >> 1 & 0x1f) as usize;
         if self.arch.ids_in_trap_registers() {
             scalars[usize::from(TTMP) + 9] = id[0];
-            scalars[usize::from(TTMP) + 7] = id[1] & 0xffff | id[2] << 16;
+            // The third id shares the second's register only where it is asked for.
+            let third = self.rsrc2 >> 9 & 1 == 1;
+            scalars[usize::from(TTMP) + 7] = if third { id[1] & 0xffff | id[2] << 16 } else { id[1] };
         } else {
             for (axis, &id) in id.iter().enumerate() {
                 if self.rsrc2 >> (7 + axis) & 1 == 1 {
@@ -280,6 +314,12 @@ impl<'a> Setup<'a> {
     }
 }
 
+/// 1 to 3.
+fn dimensions(dispatch: &Dispatch) -> u32 {
+    let extends = |(&g, &w): (&u32, &u32)| g > 1 || w > 1;
+    1 + dispatch.grid.iter().zip(&dispatch.workgroup).rposition(extends).unwrap_or(0) as u32
+}
+
 /// The kernarg segment: explicit arguments, then the hidden ones that the metadata lists.
 fn kernarg(facts: &hipc_codeobj::Kernel, dispatch: &Dispatch) -> Vec<u8> {
     let mut bytes = dispatch.kernarg.to_vec();
@@ -295,10 +335,11 @@ fn kernarg(facts: &hipc_codeobj::Kernel, dispatch: &Dispatch) -> Vec<u8> {
         let value = match name.trim_end_matches(['x', 'y', 'z']) {
             "hidden_block_count_" => dispatch.grid[axis],
             "hidden_group_size_" => dispatch.workgroup[axis],
-            "hidden_grid_dims" => {
-                (1 + dispatch.grid.iter().zip(dispatch.workgroup).rposition(|(&g, w)| g > 1 || w > 1).unwrap_or(0)) as u32
-            }
-            "hidden_dynamic_lds_si" | "hidden_dynamic_lds_size" => dispatch.dynamic_lds,
+            "hidden_grid_dims" => dimensions(dispatch),
+            "hidden_dynamic_lds_size" => dispatch.dynamic_lds,
+            "hidden_private_base" => PRIVATE_APERTURE,
+            "hidden_shared_base" => SHARED_APERTURE,
+            // All groups are whole and begin at 0; pointers to what the emulator lacks are null: who follows them has a fault.
             _ => 0,
         };
         let (at, size) = (arg.offset as usize, (arg.size as usize).min(4));
@@ -316,6 +357,8 @@ struct Launch<'a> {
     view: &'a View,
     shadows: &'a View,
     options: &'a Options<'a>,
+    /// Instructions of the workgroups that have ended.
+    executed: &'a AtomicU64,
 }
 
 impl Launch<'_> {
@@ -341,6 +384,10 @@ impl Launch<'_> {
         observer: &mut impl Observer<W>,
     ) -> Result<Report, Box<Fault>> {
         let Setup { threads, lds, .. } = *self.setup;
+        let budget = self.options.dispatch_budget;
+        if self.executed.load(Ordering::Relaxed) >= budget {
+            return Err(self.fault(id, 0, self.kernel.entry as usize, FaultKind::DispatchBudget(budget), None));
+        }
         let (memory, shadows) = (self.view, self.shadows);
         let mut group = Group { memory, hint: 0, lds: vec![0; lds as usize], code_base: CODE_BASE, shadows, trace: None };
         let count = threads.div_ceil(W as u32);
@@ -358,7 +405,22 @@ impl Launch<'_> {
         }
         let sum = |f: fn(&Wave<W>) -> u64| waves.iter().map(f).sum();
         let (instructions, lane_instructions) = (sum(|w| w.executed), sum(|w| w.lane_instructions));
+        self.executed.fetch_add(instructions, Ordering::Relaxed);
         Ok(Report { instructions, lane_instructions, waves: u64::from(count), findings: Vec::new() })
+    }
+
+    /// A fault at the instruction of an index.
+    fn fault(&self, workgroup: [u32; 3], wave: u32, at: usize, kind: FaultKind, lane: Option<u32>) -> Box<Fault> {
+        let instruction = self.kernel.instructions().get(at);
+        Box::new(Fault {
+            kernel: self.kernel.facts.name.clone(),
+            kind,
+            address: instruction.map_or(0, |i| i.address),
+            instruction: instruction.map_or("(behind the end of the code)".to_owned(), |i| i.text.clone()),
+            workgroup,
+            wave,
+            lane,
+        })
     }
 
     /// Runs a wave up to its next barrier (true) or its end (false).
@@ -370,22 +432,11 @@ impl Launch<'_> {
         id: [u32; 3],
         observer: &mut impl Observer<W>,
     ) -> Result<bool, Box<Fault>> {
-        let (kernel, options) = (self.kernel, self.options);
+        let options = self.options;
         loop {
             let at = wave.next as usize;
             let index = wave.index;
-            let fault = |kind, lane| {
-                let instruction = kernel.instructions().get(at);
-                Box::new(Fault {
-                    kernel: kernel.facts.name.clone(),
-                    kind,
-                    address: instruction.map_or(0, |i| i.address),
-                    instruction: instruction.map_or("(behind the end of the code)".to_owned(), |i| i.text.clone()),
-                    workgroup: id,
-                    wave: index,
-                    lane,
-                })
-            };
+            let fault = |kind, lane| self.fault(id, index, at, kind, lane);
             let Some(step) = steps.get(at) else { return Err(fault(FaultKind::Illegal, None)) };
             if wave.executed >= options.budget {
                 return Err(fault(FaultKind::Budget(options.budget), None));

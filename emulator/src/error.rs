@@ -11,11 +11,11 @@ pub enum EmulatorError {
     /// A GPU that isn't emulated.
     #[error("{0} is not emulated; emulated are {known}", known = crate::arch::known())]
     UnknownTarget(String),
-    /// No library to decode instructions with.
+    /// No library to decode instructions with: LLVM 22, whose texts are understood.
     #[error("no LLVM library to decode instructions with ({0}); on Debian: apt-get install libllvm22")]
     NoDisassembler(String),
     /// The library doesn't know the target.
-    #[error("{library} has no disassembler for {target}; LLVM 22 or later has")]
+    #[error("{library} has no disassembler for {target}")]
     NoTarget {
         /// The library's version.
         library: String,
@@ -32,6 +32,14 @@ pub enum EmulatorError {
         kernel: String,
         /// As in its descriptor: rounding of singles and the others, denormals of singles and the others, two bits each.
         mode: u32,
+    },
+    /// The kernel's descriptor asks for something that isn't emulated.
+    #[error("kernel `{kernel}` asks {what}, which is not emulated; compilers don't, unless they are told to")]
+    Descriptor {
+        /// Kernel.
+        kernel: String,
+        /// For what.
+        what: &'static str,
     },
     /// No such kernel.
     #[error("no kernel `{0}` in the code object")]
@@ -133,15 +141,10 @@ pub enum FaultKind {
     /// A jump to somewhere that isn't an instruction of the kernel.
     #[error("jump to {0:#x}, outside the kernel's code")]
     Jump(u64),
+    /// Too many instructions of a whole dispatch.
+    #[error("the budget of {0} instructions of a dispatch is used up before this workgroup begins: too large a grid?")]
+    DispatchBudget(u64),
     /// Too many instructions.
     #[error("the budget of {0} instructions per wave is used up: an infinite loop?")]
     Budget(u64),
-    /// Waves wait at a barrier that others will never reach.
-    #[error("divergent barrier: {waiting} waves wait, {ended} have ended")]
-    Barrier {
-        /// Waves at the barrier.
-        waiting: u32,
-        /// Waves that ended.
-        ended: u32,
-    },
 }

@@ -18,7 +18,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Instructions are decoded by LLVM's disassembler, opened at run time (Debian: `libllvm22`); what they do is written here, from the
+//! A whole program is `examples/saxpy.rs`: `cargo run -p hipc-emulator --example saxpy`. What the code object says of its kernels
+//! ([`Kernel::facts`]) has the types of [`hipc_codeobj`], which is exported again.
+//!
+//! Instructions are decoded by LLVM 22's disassembler, opened at run time (Debian: `libllvm22`); what they do is written here, from the
 //! instruction set references. An instruction that is missing is a fault with its text and address, never a guess.
 //!
 //! # What is missing
@@ -53,6 +56,7 @@ pub use arch::{Arch, Generation, all as archs, find as find_arch};
 pub use disassembler::version as disassembler_version;
 pub use dispatch::{Dispatch, Options, Report};
 pub use error::{EmulatorError, Fault, FaultKind};
+pub use hipc_codeobj;
 pub use instruction::{Encoding, Instruction, Operation};
 pub use memory::{Memory, Unmapped};
 pub use module::{Kernel, Module};

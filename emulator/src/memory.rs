@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Where the first allocation lies.
 pub(crate) const FIRST: u64 = 0x10_0000_0000;
+/// Address of the queue that a kernel may be told. Nothing is there.
+pub(crate) const QUEUE_BASE: u64 = 0xa_0000_0000;
 /// Unmapped bytes between allocations, at least.
 const GAP: u64 = 64 << 10;
 /// Alignment of allocations, that of hipMalloc.
@@ -288,6 +290,9 @@ impl View {
 
     /// Says where an address lies that is in no allocation.
     pub(crate) fn describe(&self, address: u64) -> String {
+        if (QUEUE_BASE..QUEUE_BASE + GAP).contains(&address) {
+            return "in the queue, which is not emulated".to_owned();
+        }
         let name = |a: &Allocation| format!("the allocation of {} bytes at {:#x}", a.size, a.base);
         let below = self.near(address);
         let above = self.allocations.iter().find(|a| a.base > address);

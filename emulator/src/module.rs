@@ -4,7 +4,7 @@ use crate::disassembler;
 use crate::exec::{Context, Step, build};
 use crate::instruction::{ILLEGAL, Instruction};
 use crate::memory::Allocation;
-use crate::{Arch, EmulatorError, arch};
+use crate::{Arch, EmulatorError, Generation, arch};
 use hipc_codeobj::Image;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -54,6 +54,12 @@ impl Module {
         let memory = |s: &hipc_codeobj::Segment| {
             let allocation = Allocation::new(CODE_BASE + s.address, s.size, s.writable);
             allocation.fill(&s.bytes);
+            for relocation in image.relocations.iter().filter(|r| r.address >= s.address && r.address - s.address < s.size) {
+                let address = CODE_BASE.wrapping_add(relocation.target);
+                let at = (relocation.address - s.address) as usize;
+                allocation.write(at, address as u32, 4);
+                allocation.write(at + 4, (address >> 32) as u32, 4);
+            }
             Arc::new(allocation)
         };
         let segments = image.segments.iter().filter(|s| s.size > 0).map(memory).collect();
@@ -85,7 +91,7 @@ impl Module {
         let facts = self.image.object.kernel(name).ok_or_else(missing)?.clone();
         let (entry, code) = self.image.code(name).ok_or_else(missing)?;
         let wave32 = facts.descriptor.is_wave32() && self.arch.has_wave32();
-        check_modes(&facts)?;
+        check_descriptor(self.arch, &facts)?;
         let mut instructions = disassemble(self.arch, wave32, entry, code)?;
         if instructions.iter().any(|i| CALLS.iter().any(|c| i.text.starts_with(c))) {
             // What it calls may be anywhere in the segments of code.
@@ -127,9 +133,26 @@ fn disassemble(arch: &Arch, wave32: bool, entry: u64, code: &[u8]) -> Result<Vec
 /// Instructions that go to an address in a register.
 const CALLS: [&str; 3] = ["s_swappc_b64", "s_setpc_b64", "s_call_b64"];
 
-/// Only IEEE's modes are emulated: nearest even, denormals kept. Source: `FLOAT_MODE` of `COMPUTE_PGM_RSRC1` in LLVM's guide.
-fn check_modes(facts: &hipc_codeobj::Kernel) -> Result<(), EmulatorError> {
-    let mode = facts.descriptor.rsrc1 >> 12 & 0xff;
+/// Only what compilers ask for is emulated: nearest even, denormals kept, a clamped NaN is 0, halves overflow to infinity. Source:
+/// `compute_pgm_rsrc1` and `compute_pgm_rsrc2` in LLVM's guide. (gfx12 has no bits for IEEE's mode and clamped NaNs.)
+fn check_descriptor(arch: &Arch, facts: &hipc_codeobj::Kernel) -> Result<(), EmulatorError> {
+    let has_modes = arch.generation < Generation::Gfx12;
+    let (rsrc1, rsrc2) = (facts.descriptor.rsrc1, facts.descriptor.rsrc2);
+    let bit = |word: u32, bit: u32| word >> bit & 1 == 1;
+    for (asked, what) in [
+        (bit(rsrc1, 20), "to run at a privileged level (PRIV)"),
+        (has_modes && !bit(rsrc1, 21), "for clamped NaNs to stay (ENABLE_DX10_CLAMP is 0)"),
+        (bit(rsrc1, 22), "for debug mode (DEBUG_MODE)"),
+        (has_modes && !bit(rsrc1, 23), "not to follow IEEE's rules for signalling NaNs (ENABLE_IEEE_MODE is 0)"),
+        (bit(rsrc1, 26), "for halves that stop at the largest number instead of becoming infinite (FP16_OVFL)"),
+        (bit(rsrc2, 10), "for the workgroup's information (ENABLE_SGPR_WORKGROUP_INFO)"),
+        (rsrc2 >> 24 & 0x7f != 0, "for exceptions of floating-point numbers (ENABLE_EXCEPTION)"),
+    ] {
+        if asked {
+            return Err(EmulatorError::Descriptor { kernel: facts.name.clone(), what });
+        }
+    }
+    let mode = rsrc1 >> 12 & 0xff;
     if mode == crate::exec::FLOAT_MODE { Ok(()) } else { Err(EmulatorError::FloatMode { kernel: facts.name.clone(), mode }) }
 }
 

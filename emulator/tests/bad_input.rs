@@ -4,6 +4,7 @@ mod clang;
 
 use hipc_emulator::{Dispatch, EmulatorError, FaultKind, Memory, Module, Options};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -24,11 +25,11 @@ KERNEL void forever(int* out) { for (;;) ++*(volatile int*)out; }
 "#;
 
 /// One of each kind: waves of 32 and of 64 lanes, scratch by buffers and by its own instructions.
-const ARCHS: [&str; 3] = ["gfx1100", "gfx90a", "gfx1030"];
+const ARCHS: [&str; 5] = ["gfx1100", "gfx90a", "gfx942", "gfx1030", "gfx1201"];
 
 fn object(at: usize) -> &'static [u8] {
-    static ALL: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    &ALL.get_or_init(|| ARCHS.iter().map(|a| clang::compile(a, &["-O2"], SOURCE)).collect())[at]
+    static ALL: [OnceLock<Vec<u8>>; ARCHS.len()] = [const { OnceLock::new() }; ARCHS.len()];
+    ALL[at].get_or_init(|| clang::compile(ARCHS[at], &["-O2"], SOURCE))
 }
 
 fn options() -> Options<'static> {
@@ -36,7 +37,7 @@ fn options() -> Options<'static> {
 }
 
 /// Loads and runs all kernels; whatever comes of it.
-fn run(bytes: &[u8]) {
+fn run(bytes: &[u8], sanitize: bool) {
     let Ok(module) = Module::load(bytes) else { return };
     let names: Vec<String> = module.kernels().take(4).map(str::to_owned).collect();
     for name in names {
@@ -47,54 +48,71 @@ fn run(bytes: &[u8]) {
         for length in [20, 8, 24] {
             kernarg.resize(length, 0);
             let dispatch = Dispatch { kernel: &name, grid: [1; 3], workgroup: [64, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
-            if !matches!(module.run(&dispatch, &memory, &options()), Err(EmulatorError::Dispatch { .. })) {
+            if !matches!(module.run(&dispatch, &memory, &Options { sanitize, ..options() }), Err(EmulatorError::Dispatch { .. }))
+            {
                 break;
             }
         }
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 40, ..ProptestConfig::default() })]
-
-    /// Anywhere in the file.
-    #[test]
-    fn flipped_bytes(at in 0..ARCHS.len(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12)) {
-        let mut bytes = object(at).to_vec();
-        for (index, value) in flips {
-            let index = index.index(bytes.len());
-            bytes[index] = value;
-        }
-        run(&bytes);
+/// Runs and damages code objects for `HIPC_FUZZ_SECONDS`, or a quarter of a minute; under the sanitizer's eyes every other time.
+/// `damage` is given the code object of an architecture and what the strategy chose.
+fn fuzz<S: Strategy + Clone>(choices: S, damage: impl Fn(&[u8], S::Value) -> Vec<u8>) {
+    let seconds = std::env::var("HIPC_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(15);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut cases = 0;
+    while cases == 0 || Instant::now() < end {
+        let config = ProptestConfig { cases: 20, max_shrink_iters: 40, source_file: Some(file!()), ..ProptestConfig::default() };
+        cases += config.cases;
+        let all = (0..ARCHS.len(), any::<bool>(), choices.clone());
+        let done = TestRunner::new(config).run(&all, |(at, sanitize, choice)| {
+            run(&damage(object(at), choice), sanitize);
+            Ok(())
+        });
+        done.unwrap_or_else(|e| panic!("{e}"));
     }
+    println!("{cases} damaged code objects");
+}
 
-    /// In the instructions alone: most such files load.
-    #[test]
-    fn flipped_instructions(at in 0..ARCHS.len(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
-        let mut bytes = object(at).to_vec();
-        let (first, count) = code(&bytes);
-        for (index, value) in flips {
-            bytes[first + index.index(count)] = value;
-        }
-        run(&bytes);
-    }
+/// Places and what to put there.
+fn flips(most: usize) -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> + Clone {
+    prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..most)
+}
 
-    /// In the notes and descriptors.
-    #[test]
-    fn flipped_descriptions(at in 0..ARCHS.len(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
-        let mut bytes = object(at).to_vec();
-        let (first, _) = code(&bytes);
-        for (index, value) in flips {
-            bytes[index.index(first)] = value;
-        }
-        run(&bytes);
+/// Changes bytes in a part of a file.
+fn flipped(bytes: &[u8], first: usize, count: usize, flips: Vec<(prop::sample::Index, u8)>) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for (index, value) in flips {
+        bytes[first + index.index(count)] = value;
     }
+    bytes
+}
 
-    #[test]
-    fn cut_off(at in 0..ARCHS.len(), length in any::<prop::sample::Index>()) {
-        let bytes = object(at);
-        run(&bytes[..length.index(bytes.len())]);
-    }
+/// Anywhere in the file.
+#[test]
+fn flipped_bytes() {
+    fuzz(flips(12), |bytes, flips| flipped(bytes, 0, bytes.len(), flips));
+}
+
+/// In the instructions alone: most such files load.
+#[test]
+fn flipped_instructions() {
+    fuzz(flips(6), |bytes, flips| {
+        let (first, count) = code(bytes);
+        flipped(bytes, first, count, flips)
+    });
+}
+
+/// In the notes and descriptors.
+#[test]
+fn flipped_descriptions() {
+    fuzz(flips(4), |bytes, flips| flipped(bytes, 0, code(bytes).0, flips));
+}
+
+#[test]
+fn cut_off() {
+    fuzz(any::<prop::sample::Index>(), |bytes, length| bytes[..length.index(bytes.len())].to_vec());
 }
 
 /// Where the instructions are in the file: the kernel's, from its beginning on.
@@ -153,18 +171,28 @@ fn dispatches_that_do_not_fit() {
     assert!(matches!(fault.kind, FaultKind::OutOfBounds { .. }) && fault.address != 0, "{fault}");
 }
 
-/// As many workgroups as a grid can have: the first fault ends it at once.
+/// Nearly as many workgroups as a grid can have: the first fault ends it at once, and without one a budget does.
 #[test]
-fn a_huge_grid_of_faults_ends() {
+fn huge_grids_end() {
     let module = Module::load(object(0)).unwrap();
-    let (memory, kernarg) = (Memory::new(), [0; 20]);
-    let grid = [(1 << 26) - 1, 1 << 25, 1 << 25];
-    let dispatch = Dispatch { kernel: "sums", grid, workgroup: [64, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
-    for parallel in [false, true] {
-        let begin = Instant::now();
-        let done = module.run(&dispatch, &memory, &Options { parallel, ..options() });
-        assert!(matches!(done, Err(EmulatorError::Fault(_) | EmulatorError::Dispatch { .. })), "{done:?}");
-        assert!(begin.elapsed() < Duration::from_secs(20));
+    let (memory, grid) = (Memory::new(), [(1 << 26) - 1, 1 << 18, 1 << 18]);
+    let buffers = [memory.allocate(1024), memory.allocate(1024)];
+    for (buffers, faulty) in [([0, 0], true), (buffers, false)] {
+        let mut kernarg: Vec<u8> = buffers.iter().flat_map(|b| b.to_le_bytes()).collect();
+        kernarg.extend(100u32.to_le_bytes());
+        let dispatch = Dispatch { kernel: "sums", grid, workgroup: [64, 1, 1], dynamic_lds: 0, kernarg: &kernarg };
+        for (parallel, sanitize) in [(false, false), (true, false), (false, true)] {
+            let begin = Instant::now();
+            let options = Options { parallel, sanitize, dispatch_budget: 100_000, ..options() };
+            let Err(EmulatorError::Fault(fault)) = module.run(&dispatch, &memory, &options) else { panic!("it ended") };
+            let expected = match fault.kind {
+                FaultKind::OutOfBounds { .. } => faulty,
+                FaultKind::DispatchBudget(100_000) => !faulty && (parallel || fault.workgroup[0] > 10),
+                _ => false,
+            };
+            assert!(expected, "{fault}");
+            assert!(begin.elapsed() < Duration::from_secs(20));
+        }
     }
 }
 

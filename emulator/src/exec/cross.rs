@@ -205,6 +205,9 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
 /// A source without modifiers.
 fn one(operation: &Operation, at: usize, context: &Context) -> Result<Source, Lack> {
     let operand = operation.operands.get(at).ok_or("too few operands")?;
+    if operand.negate || operand.absolute || operand.extend || operand.half.is_some() {
+        return Err(format!("modifier of a source of {}", operation.name));
+    }
     Source::new(operand, Kind::U32, 0, context)
 }
 

@@ -14,14 +14,19 @@ pub(crate) fn to_half(value: f32) -> u32 {
     u32::from(f16::from_f32(value).to_bits())
 }
 
-/// With one rounding: the single in between is rounded to odd, so nothing of the rest is lost.
-pub(crate) fn half_from_f64(value: f64) -> u32 {
-    let mut single = value as f32;
-    if f64::from(single) != value && !value.is_nan() {
-        let below = if f64::from(single.abs()) > value.abs() { single.to_bits() - 1 } else { single.to_bits() };
-        single = f32::from_bits(below | 1);
+/// Rounded to odd: of what is lost, enough is left for another rounding.
+fn odd_single(value: f64) -> f32 {
+    let single = value as f32;
+    if f64::from(single) == value || value.is_nan() {
+        return single;
     }
-    to_half(single)
+    let below = if f64::from(single.abs()) > value.abs() { single.to_bits() - 1 } else { single.to_bits() };
+    f32::from_bits(below | 1)
+}
+
+/// With one rounding.
+pub(crate) fn half_from_f64(value: f64) -> u32 {
+    to_half(odd_single(value))
 }
 
 /// Half·half + half with one rounding: the product is exact, the sum is rounded to odd.
@@ -43,6 +48,11 @@ pub(crate) fn half_fused(a: f64, b: f64, c: f64) -> u32 {
 /// To 0 … 1; a NaN becomes 0 (`DX10_CLAMP`, as compilers set it), and so does −0.
 pub(crate) fn clamp_unit(value: f32) -> f32 {
     if value > 0.0 { value.min(1.0) } else { 0.0 }
+}
+
+/// With one rounding, likewise.
+pub(crate) fn bfloat_from_f64(value: f64) -> u32 {
+    to_bfloat(odd_single(value))
 }
 
 pub(crate) fn from_bfloat(bits: u32) -> f32 {
@@ -158,9 +168,7 @@ pub(crate) fn scale(value: f32, power: i32) -> f32 {
 
 /// `v_div_scale_f32`: the scaled `s0` (one of denominator `s1` and numerator `s2`), and whether `v_div_fmas` must scale back.
 pub(crate) fn div_scale(s0: f32, s1: f32, s2: f32) -> (f32, bool) {
-    let denormal = |v: f64| v != 0.0 && v.abs() < f64::from(f32::MIN_POSITIVE);
-    let inverse = denormal(1.0 / f64::from(s1));
-    let quotient = denormal(f64::from(s2) / f64::from(s1));
+    let (inverse, quotient) = ((1.0 / s1).is_subnormal(), (s2 / s1).is_subnormal());
     if s1 == 0.0 || s2 == 0.0 {
         (f32::NAN, false)
     } else if exponent(s2) - exponent(s1) >= 96 {
@@ -229,5 +237,29 @@ pub(crate) fn fused(a: &[u32], b: &[u32], c: &[u32], out: &mut [u32]) {
     let (a, b, c) = (&a[..n], &b[..n], &c[..n]);
     for i in 0..n {
         out[i] = f32::from_bits(a[i]).mul_add(f32::from_bits(b[i]), f32::from_bits(c[i])).to_bits();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Just beside the middle of two neighbours: a single in between would be the middle, and go to the even one.
+    #[test]
+    fn doubles_become_halves_and_bfloats_with_one_rounding() {
+        let little = f64::from_bits(0x3cb0_0000_0000_0000); // 2⁻⁵²
+        for (value, half, bfloat) in [
+            (1.0 + 2f64.powi(-11) + little, 0x3c01, 0x3f80),
+            (1.0 + 2f64.powi(-11), 0x3c00, 0x3f80),
+            (1.0 + 2f64.powi(-11) - little, 0x3c00, 0x3f80),
+            (1.0 + 2f64.powi(-8) + little, 0x3c04, 0x3f81),
+            (1.0 + 2f64.powi(-8), 0x3c04, 0x3f80),
+            (-1.0 - 2f64.powi(-8) - little, 0xbc04, 0xbf81),
+            (1.0 + 3.0 * 2f64.powi(-8) - little, 0x3c0c, 0x3f81),
+            (f64::INFINITY, 0x7c00, 0x7f80),
+            (0.0, 0, 0),
+        ] {
+            assert_eq!((half_from_f64(value), bfloat_from_f64(value)), (half, bfloat), "{value:e}");
+        }
     }
 }

@@ -274,8 +274,11 @@ fn permute<const W: usize>(operation: &Operation, context: &Context, pull: bool)
     register(address as u16, context)?;
     register(data as u16, context)?;
     let base = offset(operation)?;
-    // gfx10 and later permute within halves of 32 lanes.
-    let within = if context.arch.has_wave32() { 32 } else { W };
+    let whole = context.arch.pulls_from_whole_wave();
+    if W == 64 && !pull && whole && context.arch.has_wave32() {
+        return Err("ds_permute_b32 in waves of 64 (whether it crosses their halves is not published for gfx12)".to_owned());
+    }
+    let within = if whole { W } else { 32 };
     Ok(Box::new(move |wave, _| {
         let exec = wave.exec();
         let values = wave.vectors[data];

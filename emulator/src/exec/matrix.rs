@@ -1,10 +1,10 @@
 //! Matrix instructions: MFMA (CDNA) and WMMA (RDNA 3 and 4).
 //!
-//! They work on whole waves, whatever `exec` says. Sums are rounded once, at the end: in which order the hardware adds isn't
-//! published. Sources: the RDNA 3, RDNA 4 and CDNA 3 instruction set references, chapters "Wave Matrix Multiply Accumulate" and
+//! They work on whole waves, whatever `exec` says. Sums are made of doubles and rounded to the result's type once, at the end: in which order
+//! and with how many bits the hardware adds isn't published. Sources: the RDNA 3, RDNA 4 and CDNA 3 instruction set references, chapters "Wave Matrix Multiply Accumulate" and
 //! "Matrix Arithmetic Instructions"; AMD's Matrix Instruction Calculator for where blocks lie.
 
-use super::float::{from_bfloat, from_half, to_bfloat, to_half};
+use super::float::{bfloat_from_f64, from_bfloat, from_half, half_from_f64};
 use super::fp8::Format;
 use super::source::{Kind, Source, destination, register};
 use super::vector::vector_operand;
@@ -234,8 +234,8 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
                 let (row, column) = (&rows[group + row], &columns[group + lane % shape.size]);
                 let sum: f64 = c + row.iter().zip(column).map(|(x, y)| x * y).sum::<f64>();
                 let (bits, mask) = match shape.result {
-                    Element::F16 => (to_half(sum as f32), 0xffff),
-                    Element::Bf16 => (to_bfloat(sum as f32), 0xffff),
+                    Element::F16 => (half_from_f64(sum), 0xffff),
+                    Element::Bf16 => (bfloat_from_f64(sum), 0xffff),
                     Element::F32 => ((sum as f32).to_bits(), u32::MAX),
                     // Integers wrap; the sum is far below 2⁵³.
                     _ => (sum as i64 as u32, u32::MAX),

@@ -13,6 +13,7 @@ mod lane;
 mod lds;
 mod matrix;
 mod memory;
+mod modifiers;
 mod scalar;
 mod scalar_alu;
 mod source;
@@ -73,6 +74,7 @@ pub(crate) fn operation<const W: usize>(
     context: &Context,
 ) -> Result<Run<W>, Lack> {
     let name = operation.name.as_str();
+    modifiers::check(operation)?;
     match name.split_once('_').map_or(name, |(family, _)| family) {
         "s" if name.starts_with("s_load_") || name.starts_with("s_buffer_load_") => memory::scalar_load(operation),
         "s" => scalar::build(operation, instruction, context),

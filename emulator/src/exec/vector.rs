@@ -34,6 +34,10 @@ pub(crate) fn inputs(operation: &Operation, operands: &[Operand], kinds: &[Kind]
         } else {
             Select::Dword
         };
+        let float = matches!(kind, Kind::F16 | Kind::F32);
+        if (operand.negate || operand.absolute) && !float {
+            return Err("the sign of an integer source".to_owned());
+        }
         let change = Change { select, extend: operand.extend, absolute: operand.absolute, negate: operand.negate, kind };
         Ok(Input { source: Source::new(operand, kind, 0, context)?, change })
     };
@@ -229,6 +233,8 @@ pub(crate) fn pair<const W: usize>(first: &Operation, second: &Operation, contex
     if let Some(word) = first.words.first().or_else(|| second.words.first()) {
         return Err(format!("operand {word}"));
     }
+    super::modifiers::check(first)?;
+    super::modifiers::check(second)?;
     let (first, second) = (Vop::<W>::new(first, context)?, Vop::<W>::new(second, context)?);
     Ok(Box::new(move |wave, _| {
         let (mut a, mut b) = ([0; W], [0; W]);
@@ -257,10 +263,8 @@ pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) ->
         return Ok(run);
     }
     for family in [cross::build, wide::build, matrix::build] {
-        match family(operation, context)? {
-            Some(_) if operation.encoding != Encoding::Plain => return Err(format!("{name} with DPP or SDWA")),
-            Some(run) => return Ok(run),
-            None => {}
+        if let Some(run) = family(operation, context)? {
+            return Ok(run);
         }
     }
     let vop = Vop::<W>::new(operation, context)?;

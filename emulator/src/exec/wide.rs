@@ -21,6 +21,12 @@ pub(crate) struct Wide {
 impl Wide {
     pub(crate) fn new(operand: &Operand, kind: Kind, context: &Context) -> Result<Self, Lack> {
         let wide = matches!(kind, Kind::U64 | Kind::F64 | Kind::PackedF32);
+        if operand.extend
+            || operand.half.is_some()
+            || (operand.negate || operand.absolute) && !matches!(kind, Kind::F64 | Kind::F32)
+        {
+            return Err("a modifier of an integer source".to_owned());
+        }
         let low = Source::new(operand, kind, 0, context)?;
         let high = wide.then(|| Source::new(operand, kind, 1, context)).transpose()?;
         Ok(Self { low, high, absolute: operand.absolute, negate: operand.negate, kind })
@@ -112,6 +118,11 @@ fn find(name: &str) -> Option<Function> {
         "v_cvt_u32_f64" => Some((vec![F64], false, |a, _, _| (float(a) as u32).into())),
         _ => None,
     }
+}
+
+/// Whether it is one of the operations on 64-bit values that are a function of their sources alone.
+pub(super) fn is_plain(name: &str) -> bool {
+    find(name).is_some()
 }
 
 pub(crate) fn build<const W: usize>(operation: &Operation, context: &Context) -> Result<Option<Run<W>>, Lack> {

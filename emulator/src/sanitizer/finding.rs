@@ -62,7 +62,7 @@ pub enum FindingKind {
         alignment: u32,
     },
     /// A value that depends on what was never written.
-    #[error("{what} depends on {source_}")]
+    #[error("{what}{} depends on {source_}", .address.map(|a| format!(" at {a:#x}")).unwrap_or_default())]
     Undefined {
         /// What the value is used for.
         what: &'static str,
@@ -176,6 +176,11 @@ pub(crate) enum Space {
 }
 
 impl Space {
+    /// For messages: `LDS at 0x10`.
+    pub(super) fn at(self, address: u64) -> String {
+        format!("{} at {address:#x}", self.name())
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Global => "global memory",

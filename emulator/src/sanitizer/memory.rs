@@ -143,7 +143,8 @@ impl<const W: usize> Sanitizer<'_, W> {
         for access in accesses {
             let (address, lane) = (access.address, access.lane.map(usize::from));
             if self.shadow(access).is_some_and(|undefined| undefined) {
-                self.undefined(at, wave, lane, "an atomic's old value", Some(address), Origin::Memory(at));
+                let origin = Origin::Memory { by: at, place: Some((access.space, address)) };
+                self.undefined(at, wave, lane, "an atomic's old value", Some(address), origin);
                 self.define(access);
             }
             if access.space == Space::Global {
@@ -176,6 +177,14 @@ impl<const W: usize> Sanitizer<'_, W> {
             }
             Space::Scratch => None,
         }
+    }
+
+    /// Whether an access of a wave reads scratch, LDS or memory without a value.
+    fn reads_unwritten(&self, access: &Access, wave: u32) -> bool {
+        let Space::Scratch = access.space else { return self.shadow(access) == Some(true) };
+        let per_lane = self.twin.as_ref().map_or(0, |twin| twin.scratch_per_lane as usize);
+        let first = usize::from(access.lane.unwrap_or(0)) * per_lane + access.address as usize;
+        self.waves[wave as usize].scratch.iter().skip(first).take(access.bytes as usize).any(|&b| b != 0)
     }
 
     /// The bytes of an access have values from here on.
@@ -228,6 +237,7 @@ impl<const W: usize> Sanitizer<'_, W> {
         std::mem::swap(&mut group.lds, &mut self.lds);
         std::mem::swap(&mut twin.scratch, &mut watched.scratch);
         debug_assert!(!matches!(flow, Flow::Fault(_)), "{flow:?}");
+        let mut changed = Vec::new();
         for register in effects.written.iter() {
             let before = registers.lanes(register);
             match register {
@@ -241,8 +251,14 @@ impl<const W: usize> Sanitizer<'_, W> {
                 _ => continue,
             }
             if before | registers.lanes(register) != 0 {
-                registers.note(register, Some(Origin::Memory(at)));
+                changed.push(register);
             }
+        }
+        if !changed.is_empty() {
+            let unwritten = accesses.iter().find(|access| self.reads_unwritten(access, wave));
+            let origin = Origin::Memory { by: at, place: unwritten.map(|access| (access.space, access.address)) };
+            let registers = &mut self.waves[wave as usize].registers;
+            changed.into_iter().for_each(|register| registers.note(register, Some(origin)));
         }
         if effects.work != Work::Store {
             return;

@@ -31,7 +31,7 @@ use crate::exec::Step;
 use crate::memory::View;
 use crate::module::Kernel;
 use crate::operand::{EXEC, TTMP};
-use crate::wave::{Flow, Group, Wave};
+use crate::wave::{Flow, Group, Wave, lanes};
 use counters::Counters;
 use effects::{Counter, Effects, Work};
 use finding::Findings;
@@ -188,7 +188,10 @@ impl<'a, const W: usize> Sanitizer<'a, W> {
     fn source(&self, origin: Origin) -> String {
         match origin {
             Origin::Register(register) => format!("{register}, which was never written"),
-            Origin::Memory(at) => format!("memory that was never written, read by `{}`", self.text(at)),
+            Origin::Memory { by, place } => {
+                let place = place.map(|(space, address)| format!(" ({})", space.at(address))).unwrap_or_default();
+                format!("memory that was never written{place}, read by `{}`", self.text(by))
+            }
         }
     }
 
@@ -198,8 +201,8 @@ impl<'a, const W: usize> Sanitizer<'a, W> {
     }
 
     /// Registers that are used while the operation that fills them is under way.
-    fn unwaited(&mut self, at: usize, effects: &Effects, wave: u32) {
-        let watched = &self.waves[wave as usize];
+    fn unwaited(&mut self, at: usize, effects: &Effects, wave: &Wave<W>) {
+        let watched = &self.waves[wave.index as usize];
         let loads = effects.work == Work::Load && effects.counters == [Counter::Load];
         let used = effects.touched & watched.counters.awaited;
         let early = used.iter().find_map(|register| {
@@ -213,7 +216,9 @@ impl<'a, const W: usize> Sanitizer<'a, W> {
         if let Some((register, from, counter)) = early {
             let counter = counters::name(counter, self.arch.generation);
             let from = self.text(from);
-            self.report(at, wave, None, FindingKind::Unwaited { register: register.to_string(), counter, from });
+            // Of a vector register the first lane that uses it; a scalar one is used by all.
+            let lane = lanes(wave.exec()).next().filter(|_| matches!(register, Register::Vector(_)));
+            self.report(at, wave.index, lane, FindingKind::Unwaited { register: register.to_string(), counter, from });
         }
     }
 }
@@ -241,7 +246,7 @@ impl<const W: usize> Observer<W> for Sanitizer<'_, W> {
         let effects = resolved.as_ref().unwrap_or(&all[at]);
         let watched = &mut self.waves[index];
         if watched.counters.awaited.meets(&effects.touched) {
-            self.unwaited(at, effects, wave.index);
+            self.unwaited(at, effects, wave);
         }
         let watched = &mut self.waves[index];
         match effects.work {

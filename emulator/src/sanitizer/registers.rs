@@ -8,6 +8,7 @@
 //! with what it does (masks, shifts, halves, inactive lanes), and nothing here can disagree with it. An influence that none of the
 //! tried values shows is missed; one that doesn't exist is never seen.
 
+use super::Space;
 use super::effects::Effects;
 use super::set::{Register, Set};
 use crate::exec::Step;
@@ -19,8 +20,13 @@ use crate::wave::{Flow, Group, Wave, lanes};
 pub(super) enum Origin {
     /// A register that was never written.
     Register(Register),
-    /// Memory that was never written, read by the instruction of this index.
-    Memory(usize),
+    /// Memory that was never written.
+    Memory {
+        /// Index of the instruction that read it.
+        by: usize,
+        /// The first such access: which memory, and its address there (scratch: that of the lane).
+        place: Option<(Space, u64)>,
+    },
 }
 
 /// Undefined bits of a wave's registers.

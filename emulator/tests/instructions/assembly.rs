@@ -59,7 +59,8 @@ fn accepted<'a>(cases: &'a [Case], config: &Config, folder: &std::path::Path) ->
             refused.insert(lines[line.unwrap_or_else(|| panic!("{message}")) - 1]);
         }
     }
-    cases.iter().enumerate().filter(|(n, _)| !refused.contains(n)).collect()
+    let runs = |case: &Case| case.refused != Some((config.arch, config.width));
+    cases.iter().enumerate().filter(|(n, case)| !refused.contains(n) && runs(case)).collect()
 }
 
 /// Registers that kernels use, in what is the same for all.

@@ -103,6 +103,8 @@ pub struct Case {
     pub equal: Equal,
     pub all_lanes: bool,
     pub rounds: u64,
+    /// An architecture and its lanes for which the emulator refuses it.
+    pub refused: Option<(&'static str, usize)>,
     pub prepare: Option<Prepare>,
     pub expect: Box<dyn Fn(&mut State)>,
     /// Part of what the fault says that must come instead: the emulator has no answer.
@@ -121,6 +123,7 @@ impl Case {
             equal: Equal::Bits,
             all_lanes: false,
             rounds: 3,
+            refused: None,
             prepare: None,
             expect: Box::new(expect),
             lacks: None,
@@ -146,6 +149,10 @@ impl Case {
     /// A case that ends with a fault of what isn't emulated.
     pub fn lacking(text: &str, what: &'static str) -> Self {
         Self { lacks: Some(what), ..Self::new(text, |_| {}) }
+    }
+
+    pub fn refused(self, arch: &'static str, width: usize) -> Self {
+        Self { refused: Some((arch, width)), ..self }
     }
 
     pub fn all_lanes(self) -> Self {

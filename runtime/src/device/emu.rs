@@ -52,7 +52,11 @@ impl Emulator {
 
     fn fault(&self, error: EmulatorError) -> DeviceError {
         match error {
-            EmulatorError::NoDisassembler(_) | EmulatorError::NoTarget { .. } => {
+            EmulatorError::NoDisassembler(why) => DeviceError::Missing {
+                what: format!("no LLVM library to decode instructions with ({why})"),
+                advice: "on Debian: apt-get install libllvm22".to_owned(),
+            },
+            error @ EmulatorError::NoTarget { .. } => {
                 DeviceError::Missing { what: error.to_string(), advice: "on Debian: apt-get install libllvm22".to_owned() }
             }
             error => DeviceError::Fault { device: self.describe(), what: error.to_string() },

@@ -38,6 +38,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(masks::selections());
     cases.extend(masks::carries());
     cases.extend(steps::divisions());
+    cases.extend(steps::scaling());
     cases.extend(masks::comparisons());
     cases.extend(parts::cases());
     cases.extend(steps::literals());
