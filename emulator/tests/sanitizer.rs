@@ -472,6 +472,15 @@ fn races_in_lds() {
     check(&Case::new(&count("ds_add_u32 v3, v1\n lds_store v3, v1")), &Case::new(&count("ds_add_u32 v3, v1")), |f| {
         matches!(f.kind, FindingKind::LdsRace { .. }) && f.wave == 1
     });
+    // Counted up by both waves and read before a barrier.
+    let read = |between: &str| count(&format!("ds_add_u32 v3, v1\n wait_lds\n {between}\n lds_load v4, v3"));
+    check(&Case::new(&read("")), &Case::new(&read("barrier")), |f| {
+        matches!(
+            f.kind,
+            FindingKind::LdsRace { what: "load", other: "atomic", .. }
+                | FindingKind::LdsRace { what: "atomic", other: "load", .. }
+        ) && f.wave == 1
+    });
 }
 
 #[test]
@@ -513,6 +522,19 @@ fn races_between_workgroups() {
     // Counters of their own hand nothing over.
     let own = "atomic_add v4, v3, v5, s[4:5]\n wait_load\n v_mov_b32 v4, s7";
     check(&case(&hand_over("wait_store", own, "invalidate")), &case(&clean), race);
+    // The last one reads the counter, too.
+    let read = |invalidate| clean.replace("invalidate", invalidate).replace("v2, s[4:5], 516", "v2, s[4:5]");
+    let race = |f: &Finding| {
+        f.workgroup == [3, 0, 0] && matches!(f.kind, FindingKind::GlobalRace { what: "load", workgroup: [..=2, 0, 0], .. })
+    };
+    let (unordered, ordered) = (read(""), read("invalidate"));
+    check(&case(&unordered), &case(&ordered), race);
+    // Every one reads the counter before it counts up.
+    let early = format!("load v6, v2, s[4:5]\n wait_load\n {clean}");
+    let race = |f: &Finding| {
+        matches!(f.kind, FindingKind::GlobalRace { other: "load" | "atomic", what: "load" | "atomic", .. }) && f.workgroup[0] > 0
+    };
+    check(&case(&early), &case(&clean), race);
     // All write the same.
     let race = |f: &Finding| matches!(f.kind, FindingKind::GlobalRace { what: "store", other: "store", .. });
     let each = "s_lshl_b32 s8, s7, 9\n v_mov_b32 v3, s8\n add v3, v3, v1\n store v3, v3, s[4:5]\n";

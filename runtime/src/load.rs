@@ -28,17 +28,18 @@ pub struct Request {
     pub trace: bool,
     /// Launch by launch where a device could take a whole step at once.
     pub plain_launches: bool,
-    /// What an emulated device checks.
+    /// What is checked.
     pub checks: Checks,
 }
 
-/// What an emulated device checks beyond what stops it anyway.
+/// What is checked beyond what stops a device anyway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checks {
     /// Nothing.
     #[default]
     None,
-    /// Every buffer has an allocation of its own, and what lies beside it is a fault.
+    /// Every buffer has an allocation of its own. What lies beside it is a fault where the device finds that itself, a margin elsewhere
+    /// ([`Placement::Guarded`]) if there is memory for it.
     Memory,
     /// That, and launches are watched from loading on, see [`Backend::watch`].
     Sanitizer,
@@ -141,26 +142,28 @@ pub fn load_backend(
     if let Some(note) = note {
         listener.note(&note);
     }
+    let placement = if request.checks == Checks::None { Placement::Planned } else { Placement::Guarded };
     Ok(match selected {
         Selected::Cpu(arch) => cpu(bundle.plan(&arch)?, weights, listener)?,
         Selected::Hip(runtime, device) => {
             let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
-            driver(HipDriver::new(&runtime, device.index)?, plan, code, &*weights, Placement::Planned, request, listener)?
+            driver(HipDriver::new(&runtime, device.index)?, plan, code, &*weights, placement, request, listener)?
         }
         Selected::Cuda(runtime, device) => {
             let (plan, code) = (bundle.plan(&device.arch)?, bundle.code(&device.arch)?);
-            driver(CudaDriver::new(&runtime, device.index)?, plan, code, &*weights, Placement::Planned, request, listener)?
+            driver(CudaDriver::new(&runtime, device.index)?, plan, code, &*weights, placement, request, listener)?
         }
         Selected::Emu(arch) => {
             let (plan, code) = (bundle.plan(arch.name)?, bundle.code(arch.name)?);
-            let placement = if request.checks == Checks::None { Placement::Planned } else { Placement::Separate };
+            // It stops at what lies beside a buffer's allocation.
+            let placement = if placement == Placement::Guarded { Placement::Separate } else { placement };
             let mut emulator = Emulator::new(arch);
             emulator.watch(request.checks == Checks::Sanitizer);
             driver(emulator, plan, code, &*weights, placement, request, listener)?
         }
         Selected::Host => {
             let (plan, code) = (bundle.plan(HOST)?, bundle.code(HOST)?);
-            driver(HostLibrary::new(Order::default()), plan, code, &*weights, Placement::Planned, request, listener)?
+            driver(HostLibrary::new(Order::default()), plan, code, &*weights, placement, request, listener)?
         }
     })
 }
@@ -195,6 +198,14 @@ fn driver<D: Driver + 'static>(
     listener.detail("device", &driver.describe());
     listener.detail("memory", &planned(&plan));
     let planned = Space::ALL.iter().map(|&space| plan.space_bytes(space)).sum();
+    let (free, _) = driver.memory()?;
+    let placement = match placement {
+        Placement::Guarded if placement.bytes(&plan) > free => {
+            listener.note("too little memory for buffers with margins: what is written beside them isn't looked for");
+            Placement::Planned
+        }
+        other => other,
+    };
     // Begins when the kernels are loaded.
     let (mut started, mut loaded) = (Instant::now(), 0);
     let mut progress = |p: Progress| {

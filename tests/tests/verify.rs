@@ -7,8 +7,9 @@ use hipc_tests::parity::device::{Compiled, compile};
 use hipc_tests::shared::demo_model;
 use hipfire_run::device::cpu::CpuBackend;
 use hipfire_run::device::host::Order;
-use hipfire_run::device::{Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording, WeightSource};
+use hipfire_run::device::{Around, Backend, DeviceError, Mark, MemoryUse, Placement, ReadTimes, Recording, WeightSource};
 use hipfire_run::verify::chain::{Steps, chain};
+use hipfire_run::verify::until::until;
 use hipfire_run::verify::{ChainRow, Options, Row, launches, selected};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -127,14 +128,32 @@ fn a_kernel_with_another_constant_is_found() {
     assert!(verify(&mut host, &only("choose", ProgramKind::Decode))[0].failure.is_none());
 }
 
-/// A device that spoils something behind every run.
+/// Results one value too far: the last lies behind its buffer, where no operand is.
+#[test]
+fn what_is_written_beside_a_buffer_is_named() {
+    let options = only("down", ProgramKind::Decode);
+    let raw = operand(&options, |role, _| role == Role::Raw);
+    let bytes = demo().plan.buffers[raw].bytes;
+    let mut right = demo().host_with(Order::Ascending, Placement::Guarded);
+    assert_eq!((right.around(), demo().host(Order::Ascending).around()), (Around::Margins, Around::Unseen));
+    assert!(verify(&mut right, &options)[0].failure.is_none());
+    let altered = compile(&demo_model(), "gfx1100", CTX, KvType::F16).altered(&[("Raw{raw}", "Raw{raw + 1}")]);
+    let mut wrong = altered.host_with(Order::Ascending, Placement::Guarded);
+    let failure = verify(&mut wrong, &options)[0].failure.clone().expect("a write beside a buffer isn't found");
+    let expected = format!("4 bytes were written behind the {bytes} of buffer {raw}, the first at its offset {bytes}");
+    assert_eq!(failure.what, expected);
+    // It is told once, and the margin is whole again.
+    assert_eq!(wrong.beside(raw).unwrap(), None);
+}
+
+/// A device that spoils something behind every launch.
 struct Spoiled<F> {
     inner: CpuBackend,
     runs: u32,
     spoil: F,
 }
 
-impl<F: FnMut(&mut CpuBackend, u32)> Backend for Spoiled<F> {
+impl<F: FnMut(&mut CpuBackend, u32, usize)> Backend for Spoiled<F> {
     fn describe(&self) -> String {
         self.inner.describe()
     }
@@ -145,8 +164,10 @@ impl<F: FnMut(&mut CpuBackend, u32)> Backend for Spoiled<F> {
         self.inner.read(buffer, offset, bytes)
     }
     fn run(&mut self, program: usize, range: Range<usize>) -> Result<(), DeviceError> {
-        self.inner.run(program, range)?;
-        (self.spoil)(&mut self.inner, self.runs);
+        for at in range {
+            self.inner.run(program, at..at + 1)?;
+            (self.spoil)(&mut self.inner, self.runs, at);
+        }
         self.runs += 1;
         Ok(())
     }
@@ -195,7 +216,7 @@ fn change(cpu: &mut CpuBackend, buffer: Buffer, at: u64, f: impl Fn(f32) -> f32)
 /// What is found wrong with one launch on a device that spoils a buffer of it.
 fn found(options: &Options, role: Role, spoil: impl Fn(&mut CpuBackend, Buffer, u32)) -> String {
     let buffer = operand(options, |r, _| r == role);
-    let mut device = Spoiled { inner: demo().cpu(), runs: 0, spoil: |cpu: &mut CpuBackend, runs| spoil(cpu, buffer, runs) };
+    let mut device = Spoiled { inner: demo().cpu(), runs: 0, spoil: |cpu: &mut CpuBackend, runs, _| spoil(cpu, buffer, runs) };
     let rows = verify(&mut device, options);
     rows[0].failure.as_ref().map_or_else(|| "nothing".to_owned(), |f| f.what.clone())
 }
@@ -242,7 +263,8 @@ fn steps_that_differ_are_found() {
     let plan = &demo().plan;
     let logits = plan.program(ProgramKind::Decode).expect("the plan decodes").logits;
     let spoiled = |spoil: fn(&mut CpuBackend, Buffer, u32)| {
-        let mut device = Spoiled { inner: demo().cpu(), runs: 0, spoil: |cpu: &mut CpuBackend, runs| spoil(cpu, logits, runs) };
+        let mut device =
+            Spoiled { inner: demo().cpu(), runs: 0, spoil: |cpu: &mut CpuBackend, runs, _| spoil(cpu, logits, runs) };
         steps(&mut device, ProgramKind::Decode)
     };
     let row = spoiled(|cpu, logits, _| (0..1000).for_each(|i| change(cpu, logits, 4 * i, |v| v + 1.0)));
@@ -250,6 +272,43 @@ fn steps_that_differ_are_found() {
     // Six steps, then the last again.
     let row = spoiled(|cpu, logits, runs| change(cpu, logits, 0, |v| if runs == 6 { v.next_up() } else { v }));
     assert!(!row.twice && row.replayed && !row.passes(), "{row:?}");
+}
+
+/// A launch that is right by itself and wrong in the third of six steps is found by running them launch by launch.
+#[test]
+fn the_first_launch_that_is_wrong_in_whole_steps_is_found() {
+    let options = only("down", ProgramKind::Decode);
+    let (place, raw) = (selected(&demo().plan, &options)[0], operand(&options, |role, _| role == Role::Raw));
+    let launches = demo().plan.programs[place.program].launches.len();
+    // Cases have numbers of generations, steps here have none.
+    let spoil = |cpu: &mut CpuBackend, at: usize| {
+        let (mut state, bytes) = ([0; 16], cpu.plan().state);
+        cpu.read(bytes, 0, &mut state).unwrap();
+        if at == place.index && state[0] == 2 && state[12..] == [0; 4] {
+            change(cpu, raw, 0, |v| v + 100.0);
+        }
+    };
+    let mut device = Spoiled { inner: demo().cpu(), runs: 0, spoil: |cpu: &mut CpuBackend, _, at| spoil(cpu, at) };
+    assert!(verify(&mut device, &options)[0].failure.is_none());
+    assert!(steps(&mut device, ProgramKind::Decode).strays());
+    let asked = Steps { kind: ProgramKind::Decode, seed: 1, limit: Duration::MAX, watched: false, graph: None };
+    let mut up_to = |last| until(&mut device, &mut demo().cpu(), &asked, last, &mut |_| ()).unwrap().expect("it decodes");
+    let first = up_to(launches - 1).first.expect("it isn't found");
+    assert_eq!((first.launch, first.position, first.result.as_str()), (place.number, 2, "Raw"), "{first:?}");
+    let first = up_to(place.index).first.map(|f| (f.launch, f.position));
+    assert_eq!(first, Some((place.number, 2)));
+    // A right device, the CPU itself, leaves the same.
+    let right = until(&mut demo().cpu(), &mut demo().cpu(), &asked, 5, &mut |_| ()).unwrap().expect("it decodes");
+    assert!(right.first.is_none() && right.share == 0.0 && right.results > 6 * 5 && right.until == 5, "{right:?}");
+}
+
+#[test]
+fn a_layer_alone_is_selected() {
+    let plan = &demo().plan;
+    let chosen = selected(plan, &Options { layer: Some(1), ..Options::default() });
+    let of = |place: &hipfire_run::verify::Place| plan.programs[place.program].launches[place.index].layer;
+    let all: usize = plan.programs.iter().map(|p| p.launches.iter().filter(|l| l.layer == Some(1)).count()).sum();
+    assert!(chosen.len() == all && all > 4 && chosen.iter().all(|place| of(place) == Some(1)), "{chosen:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Accesses of the same bytes in no order: between waves of a workgroup in LDS, between workgroups in global memory.
 //!
-//! Two accesses conflict if one is a plain write and the other isn't ordered against it. Atomics don't conflict with each other, nor a
-//! plain read with an atomic. In LDS, barriers are what orders. In global memory, it is the hand-over: a workgroup *releases* by an
+//! Two accesses conflict if one of them writes, at least one is plain, and nothing orders them. Atomics don't conflict with each other;
+//! a plain access conflicts with an atomic, which writes. In LDS, barriers are what orders. In global memory, it is the hand-over: a workgroup *releases* by an
 //! atomic whatever it wrote and waited for (its other waves: up to the last barrier); who *acquires*, by an atomic at the same
 //! address that gives the old value back and an invalidation of the caches behind it, comes after that. Workgroups are executed one
 //! after the other here, so what is found doesn't depend on chance, and conflicts are those of any order.
@@ -37,13 +37,32 @@ pub(super) struct Conflict {
 /// Accesses to one byte of LDS since the last barrier.
 #[derive(Clone, Copy, Default)]
 struct LdsByte {
-    /// When it was last written, and by which wave.
+    /// When it was last written by a store, and by which wave.
     wrote: u32,
     writer: u8,
-    atomic: bool,
-    /// When it was last read, and by which waves.
-    read: u32,
-    readers: u32,
+    /// By loads, and by atomics.
+    read: Waves,
+    atomic: Waves,
+}
+
+/// When something was last done, and by which waves.
+#[derive(Clone, Copy, Default)]
+struct Waves {
+    interval: u32,
+    waves: u32,
+}
+
+impl Waves {
+    fn add(&mut self, now: u32, wave: u32) {
+        let before = if self.interval == now { self.waves } else { 0 };
+        *self = Self { interval: now, waves: before | 1 << (wave % 32) };
+    }
+
+    /// The first one but this that has done it in this interval.
+    fn other(&self, now: u32, wave: u32) -> Option<u32> {
+        let others = self.waves & !(1 << (wave % 32));
+        (self.interval == now && others != 0).then(|| others.trailing_zeros())
+    }
 }
 
 /// Accesses to a workgroup's LDS.
@@ -65,24 +84,21 @@ impl LdsRaces {
 
     /// Notes an access; gives the first conflict.
     pub(super) fn access(&mut self, offset: u64, bytes: u32, mode: Mode, wave: u32) -> Option<(u64, Conflict)> {
-        let (now, bit) = (self.interval, 1 << (wave % 32));
-        let mut found = None;
+        let (now, mut found) = (self.interval, None);
         for at in offset..offset + u64::from(bytes) {
             let Some(byte) = self.bytes.get_mut(at as usize) else { break };
-            let written = byte.wrote == now && u32::from(byte.writer) != wave;
-            if written && !(byte.atomic && mode != Mode::Store) {
-                let earlier = if byte.atomic { Mode::Atomic } else { Mode::Store };
-                found = found.or(Some((at, Conflict { mode: earlier, who: byte.writer.into() })));
-            }
-            if mode == Mode::Store && byte.read == now && byte.readers & !bit != 0 {
-                let who = (byte.readers & !bit).trailing_zeros();
-                found = found.or(Some((at, Conflict { mode: Mode::Load, who })));
-            }
-            if mode == Mode::Load {
-                byte.readers = if byte.read == now { byte.readers | bit } else { bit };
-                byte.read = now;
-            } else {
-                (byte.wrote, byte.writer, byte.atomic) = (now, wave as u8, mode == Mode::Atomic);
+            let stored = || (byte.wrote == now && u32::from(byte.writer) != wave).then(|| byte.writer.into());
+            let earlier = [
+                (Mode::Store, stored()),
+                (Mode::Atomic, byte.atomic.other(now, wave).filter(|_| mode != Mode::Atomic)),
+                (Mode::Load, byte.read.other(now, wave).filter(|_| mode != Mode::Load)),
+            ];
+            let conflict = earlier.into_iter().find_map(|(mode, who)| Some(Conflict { mode, who: who? }));
+            found = found.or(conflict.map(|c| (at, c)));
+            match mode {
+                Mode::Load => byte.read.add(now, wave),
+                Mode::Atomic => byte.atomic.add(now, wave),
+                Mode::Store => (byte.wrote, byte.writer) = (now, wave as u8),
             }
         }
         found
@@ -99,12 +115,12 @@ struct Moment {
     time: u32,
 }
 
-/// Accesses to a dword of global memory: the last ones. Of stores those to other bytes, too, of reads the first workgroup's and the last
-/// other one's.
+/// Accesses to a dword of global memory: the last ones. Of stores those to other bytes, too, of reads and atomics the first workgroup's and
+/// the last other one's.
 #[derive(Clone, Copy, Default)]
 struct Dword {
     stores: [Moment; 2],
-    atomic: Moment,
+    atomics: [Moment; 2],
     loads: [Moment; 2],
 }
 
@@ -223,10 +239,11 @@ impl GlobalRaces {
         };
         let conflict = |m: &Moment, mode| conflicts(m).then_some(Conflict { mode, who: m.group });
         let with_store = cell.stores.iter().find_map(|m| conflict(m, Mode::Store));
-        let with_atomic = || conflict(&cell.atomic, Mode::Atomic);
+        let with_atomic = || cell.atomics.iter().find_map(|m| conflict(m, Mode::Atomic));
         let with_load = || cell.loads.iter().find_map(|m| conflict(m, Mode::Load));
         let found = match mode {
-            Mode::Load | Mode::Atomic => with_store,
+            Mode::Load => with_store.or_else(with_atomic),
+            Mode::Atomic => with_store.or_else(with_load),
             Mode::Store => with_store.or_else(with_atomic).or_else(with_load),
         };
         match mode {
@@ -238,9 +255,11 @@ impl GlobalRaces {
                 }
                 cell.stores[0] = new;
             }
-            Mode::Atomic => cell.atomic = merged(cell.atomic, now),
-            Mode::Load if cell.loads[0].time == 0 || cell.loads[0].group == group => cell.loads[0] = merged(cell.loads[0], now),
-            Mode::Load => cell.loads[1] = merged(cell.loads[1], now),
+            Mode::Atomic | Mode::Load => {
+                let [first, last] = if mode == Mode::Load { &mut cell.loads } else { &mut cell.atomics };
+                let to = if first.time == 0 || first.group == group { first } else { last };
+                *to = merged(*to, now);
+            }
         }
         found
     }
@@ -268,7 +287,41 @@ mod tests {
         lds.barrier();
         assert_eq!(lds.access(8, 4, Mode::Atomic, 1), None);
         assert_eq!(lds.access(8, 4, Mode::Atomic, 2), None);
-        assert_eq!(lds.access(8, 4, Mode::Store, 0), Some((8, Conflict { mode: Mode::Atomic, who: 2 })));
+        assert_eq!(lds.access(8, 4, Mode::Store, 0), Some((8, Conflict { mode: Mode::Atomic, who: 1 })));
+    }
+
+    /// A wave's own atomic doesn't hide the others'.
+    #[test]
+    fn a_plain_load_of_lds_conflicts_with_other_waves_atomics() {
+        let mut lds = LdsRaces::new(64);
+        assert_eq!((lds.access(0, 4, Mode::Atomic, 0), lds.access(0, 4, Mode::Atomic, 1)), (None, None));
+        assert_eq!(lds.access(0, 4, Mode::Load, 1), Some((0, Conflict { mode: Mode::Atomic, who: 0 })));
+        assert_eq!(lds.access(0, 4, Mode::Atomic, 2), Some((0, Conflict { mode: Mode::Load, who: 1 })));
+        lds.barrier();
+        assert_eq!((lds.access(0, 4, Mode::Load, 1), lds.access(0, 4, Mode::Load, 2)), (None, None));
+    }
+
+    /// Two workgroups count up; the second one then reads the counter plainly, or the first one did before.
+    #[test]
+    fn a_plain_load_conflicts_with_atomics_that_were_not_handed_over() {
+        for invalidates in [false, true] {
+            let mut races = GlobalRaces::default();
+            for group in 0..2 {
+                races.begin(group, 1);
+                assert_eq!(races.access(0, 4, Mode::Atomic, 0), None);
+                races.synchronise(0, 0, None, true);
+            }
+            if invalidates {
+                races.invalidate();
+            }
+            let found = races.access(0, 4, Mode::Load, 0);
+            assert_eq!(found, (!invalidates).then_some((0, Conflict { mode: Mode::Atomic, who: 0 })));
+        }
+        let mut races = GlobalRaces::default();
+        races.begin(0, 1);
+        assert_eq!(races.access(0, 4, Mode::Load, 0), None);
+        races.begin(1, 1);
+        assert_eq!(races.access(0, 4, Mode::Atomic, 0), Some((0, Conflict { mode: Mode::Load, who: 0 })));
     }
 
     /// Workgroup 0 writes and counts up; workgroup 1 counts up and reads.

@@ -4,7 +4,7 @@ mod figures;
 
 pub use figures::{Bandwidth, LAUNCH_PREDICTED_AT, Spread, launch_bytes, step_bytes};
 
-use crate::device::{Backend, MemoryUse};
+use crate::device::{Backend, Executed, MemoryUse};
 use crate::engine::{Engine, PlanEngine};
 use crate::generate::{Chooser, GenerateError};
 use crate::text::SamplerParams;
@@ -126,6 +126,27 @@ pub struct Decode {
     pub gb_per_s: f64,
     /// Part of the bandwidth measured in this run.
     pub share_of_bandwidth: f64,
+    /// Instructions, on an emulated device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emulated: Option<Emulated>,
+}
+
+/// What an emulated device executed.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Emulated {
+    /// Active lanes, summed over all vector instructions, per token generated.
+    pub lane_instructions_per_token: u64,
+    /// The same per second of the median run.
+    pub lane_instructions_per_s: f64,
+}
+
+impl Emulated {
+    /// Of so many tokens, of which each took this long.
+    fn new(executed: Executed, tokens: u64, seconds_per_token: f64) -> Self {
+        let lane_instructions_per_token = executed.lane_instructions / tokens.max(1);
+        let lane_instructions_per_s = lane_instructions_per_token as f64 / seconds_per_token;
+        Self { lane_instructions_per_token, lane_instructions_per_s }
+    }
 }
 
 /// Measures. `planned` is what the plan says that the device allocates; `tell` hears what is measured next.
@@ -172,9 +193,11 @@ pub fn bench(
     for &depth in &options.depths {
         tell(&format!("{} tokens at depth {depth}", options.tokens));
         let mut seconds = Vec::new();
+        let before = engine.backend_mut().executed();
         for _ in 0..options.repeat {
             seconds.push(generate(engine, &mut chooser, depth, options.tokens)?);
         }
+        let executed = engine.backend_mut().executed().zip(before).map(|(after, before)| after.since(before));
         let plan = engine.backend_mut().plan();
         let bytes_per_token = step_bytes(plan, depth + options.tokens / 2);
         let tokens = f64::from(options.tokens);
@@ -182,8 +205,12 @@ pub fn bench(
         let seconds = Spread::of(seconds);
         let gb_per_s = bytes_per_token as f64 * tokens / seconds.median / 1e9;
         let share_of_bandwidth = gb_per_s / bandwidth.gb_per_s.median;
+        let emulated = executed.map(|executed| {
+            let all = u64::from(options.tokens) * u64::from(options.repeat);
+            Emulated::new(executed, all, seconds.median / tokens)
+        });
         let tokens = options.tokens;
-        decode.push(Decode { depth, tokens, seconds, tokens_per_s, bytes_per_token, gb_per_s, share_of_bandwidth });
+        decode.push(Decode { depth, tokens, seconds, tokens_per_s, bytes_per_token, gb_per_s, share_of_bandwidth, emulated });
     }
 
     let graph = engine.steps_are_graphs();

@@ -202,7 +202,8 @@ pub enum Choice {
 #[derive(Debug, Args)]
 #[command(
     after_help = "A token's time includes its choice. Beyond depth 0 positions are skipped, not computed: the cache then holds \
-whatever was there, which takes as long to read. The bandwidth is that of a kernel of ours that only reads, in the same run. Exit code \
+whatever was there, which takes as long to read. An emulated device's instructions are counted, too: active lanes, \
+summed over vector instructions. The bandwidth is that of a kernel of ours that only reads, in the same run. Exit code \
 1: the device holds 2 % more or less than the plan says.\n\nExamples:\n  hipfire-run bench plan.bin\n  \
 hipfire-run bench plan.bin --depth 0,4096 -n 256 --json\n  hipfire-run bench plan.bin --synthetic       without the model file"
 )]
@@ -300,7 +301,8 @@ impl std::fmt::Display for Sanitizer {
 chunk, a whole one. What it writes is compared with the reference (in f64, rounded once), by these bounds: integer products NMSE 1e-10, \
 other f32 1e-7, copies exact; int8 scales 1e-6 or what f32 can hold, quants equal but at ties. What it must not write has to be as it \
 was, and a second run has to leave the same bits. Then whole steps, decode and prompt, are compared with the CPU's, with the model's \
-graph before fusion in f64, and with themselves as a graph of the device.\n\n\
+graph before fusion in f64, and with themselves as a graph of the device. Where whole steps are wrong, they are run launch by launch, \
+and the first launch is named that leaves something else than on the CPU (--until K does the same up to launch K).\n\n\
 An emulated device's sanitizer watches the first cases of each launch and the steps: accesses outside of a launch's operands, values that \
 nobody wrote, registers used before they have arrived, races, barriers that waves don't meet at. A finding names kernel, instruction, \
 wave, lane and address, and counts as wrong.\n\n\
@@ -325,9 +327,15 @@ pub struct Verify {
     /// Only the first N layers, and what belongs to none
     #[arg(long, value_name = "N")]
     pub layers: Option<u32>,
+    /// Only the launches of layer N, from 0; no whole steps
+    #[arg(long, value_name = "N", conflicts_with = "layers")]
+    pub layer: Option<u32>,
     /// Only this launch
     #[arg(long, value_name = "K")]
     pub launch: Option<usize>,
+    /// Only whole steps, launch by launch up to this one: what each leaves is compared with what it leaves on cpu, each device on its own results
+    #[arg(long, value_name = "K", conflicts_with_all = ["launch", "layer", "layers", "position", "all", "no_chain"])]
+    pub until: Option<usize>,
     /// Only cases at this position
     #[arg(long, value_name = "P")]
     pub position: Option<u32>,
@@ -341,7 +349,7 @@ pub struct Verify {
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
     /// Time for the launches; cases that don't fit are left out, and the report says so
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    #[arg(long, default_value_t = Self::SECONDS, value_name = "SECONDS")]
     pub seconds: u64,
     /// Don't stop at the first launch that is wrong
     #[arg(long)]
@@ -361,6 +369,11 @@ pub struct Verify {
     /// Say what is done
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+impl Verify {
+    /// Time for the launches, unless told otherwise.
+    pub const SECONDS: u64 = 600;
 }
 
 /// Arguments of `hipfire-run doctor`.

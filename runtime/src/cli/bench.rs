@@ -100,5 +100,14 @@ fn screen(about: &About, report: &Report) -> Result<String, CliError> {
     });
     let header = ["depth", "tokens", "tokens/s", "spread", "ms/token", "bytes/token", "GB/s", "of reads"];
     out.push_str(&table(&header, 0, rows));
+    for (depth, emulated) in report.decode.iter().filter_map(|d| Some((d.depth, d.emulated?))) {
+        writeln!(
+            out,
+            "emulated at depth {depth}: {} lane-instructions per token, {:.1} million per second",
+            emulated.lane_instructions_per_token,
+            emulated.lane_instructions_per_s / 1e6
+        )
+        .map_err(failed)?;
+    }
     Ok(out)
 }

@@ -2,17 +2,19 @@
 
 use super::args::{Sanitizer, Verify};
 use super::open::{Opened, Screen, progress_bar};
-use super::verify_report::{About, command, json, markdown, on_screen, reproduce, steps};
+use super::verify_report::{About, command, json, markdown, on_screen, one_by_one, reproduce, steps};
 use super::{CliError, murmur, note};
 use crate::bundle::{Bundle, BundleError};
 use crate::device::cpu::CpuBackend;
 use crate::device::select::DeviceName;
-use crate::device::{Backend, DeviceError, WeightSource};
+use crate::device::{Around, Backend, DeviceError, WeightSource};
 use crate::load::{Checks, Request, load_backend};
 use crate::synthetic::Synthetic;
 use crate::verify::chain::{Steps, chain};
-use crate::verify::{Options, Report, Stopped, WATCHED, launches, selected};
-use hipc_ir::fused::ProgramKind;
+use crate::verify::until::until;
+use crate::verify::{ChainRow, Options, Report, Stopped, WATCHED, launches, selected};
+use hipc_ir::bundle::Digest;
+use hipc_ir::plan::Plan;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +37,7 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
     let options = Options {
         seed: args.seed,
         layers: args.layers,
+        layer: args.layer,
         launch: args.launch,
         position: args.position,
         all: args.all,
@@ -48,7 +51,7 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
         },
     };
     let plan = backend.plan().clone();
-    check_request(&opened, &options, &plan)?;
+    check_request(&opened, args, &plan)?;
     let bar = progress_bar(selected(&plan, &options).len() as u64, "launches", "{pos}/{len} {msg}");
     let mut tell = |what: &str, done: usize, _: usize| {
         bar.set_message(what.to_owned());
@@ -57,24 +60,33 @@ pub fn run(args: &Verify) -> Result<(), CliError> {
             bar.suspend(|| murmur(format_args!("verifying  {what}")));
         }
     };
-    let rows = launches(&mut *backend, &*weights, &options, &mut tell)?;
-    let mut report = Report::new(&plan, backend.describe(), args.seed).with_rows(rows);
+    let mut report = Report::new(&*backend, args.seed);
+    if args.until.is_none() {
+        report = report.with_rows(launches(&mut *backend, &*weights, &options, &mut tell)?);
+    }
     report.watch = sanitizer != Sanitizer::Off;
-    let asked_for_one = args.launch.is_some() || args.position.is_some();
     report.no_chain = if args.no_chain {
         Some("--no-chain".into())
-    } else if asked_for_one {
-        Some("one launch was asked for".into())
+    } else if args.launch.is_some() || args.layer.is_some() || args.position.is_some() {
+        Some("one launch, layer or position was asked for".into())
     } else if report.failure().is_some() {
         Some("a launch is wrong".into())
     } else {
-        whole(&mut *backend, &opened, &weights, &mut report, &options, &mut |what| bar.set_message(what.to_owned()))?
+        if report.around == Around::Margins {
+            // Whole steps as users have them: buffers where the plan puts them.
+            drop(backend);
+            backend = load_backend(bundle, weights.clone(), Request { checks: Checks::None, ..request }, &mut screen)?.backend;
+            screen.clear();
+        }
+        let mut tell = |what: &str| bar.set_message(what.to_owned());
+        whole(&mut *backend, &opened, &weights, &mut report, &options, args.until, &mut tell)?
     };
     bar.finish_and_clear();
     let manifest = bundle.manifest();
     let about = About {
         bundle: bundle.path().display().to_string(),
-        bundle_hash: bundle.hash().to_string(),
+        bundle_hash: bundle.hash(),
+        code_hash: (report.around != Around::Slices).then(|| bundle.code(&report.target).map(Digest::of)).transpose()?,
         model: manifest.model.clone(),
         context: manifest.ctx,
         weights: from,
@@ -117,26 +129,28 @@ fn weights(bundle: &Bundle, args: &Verify) -> Result<(Arc<dyn WeightSource + Sen
     }
 }
 
-fn check_request(opened: &Opened, options: &Options, plan: &hipc_ir::plan::Plan) -> Result<(), CliError> {
-    let count: usize = plan.programs.iter().map(|p| p.launches.len()).sum();
-    match (options.launch, options.position) {
-        (Some(launch), _) if launch >= count => {
-            Err(CliError::Usage(format!("there is no launch {launch}: the plan has {count}, from 0")))
+fn check_request(opened: &Opened, args: &Verify, plan: &Plan) -> Result<(), CliError> {
+    let (count, layers): (usize, _) = (plan.programs.iter().map(|p| p.launches.len()).sum(), plan.model.layers);
+    let launch = args.launch.or(args.until).filter(|launch| *launch >= count);
+    let refusal = match (launch, args.layer, args.position) {
+        (Some(launch), ..) => format!("there is no launch {launch}: the plan has {count}, from 0"),
+        (_, Some(layer), _) if layer >= layers => format!("there is no layer {layer}: the model has {layers}, from 0"),
+        (.., Some(position)) if position as usize >= opened.ctx() => {
+            format!("there is no position {position}: the context has {}", opened.ctx())
         }
-        (_, Some(position)) if position as usize >= opened.ctx() => {
-            Err(CliError::Usage(format!("there is no position {position}: the context has {}", opened.ctx())))
-        }
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    };
+    Err(CliError::Usage(refusal))
 }
 
-/// Compares whole steps; why not, if they aren't.
+/// Compares whole steps, or launch by launch up to number `last`; why not, if they aren't.
 fn whole(
     backend: &mut dyn Backend,
     opened: &Opened,
     weights: &Arc<dyn WeightSource + Send>,
     report: &mut Report,
     options: &Options,
+    last: Option<usize>,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Option<String>, CliError> {
     let mut cpu = match CpuBackend::new(backend.plan().clone(), weights.clone()) {
@@ -145,11 +159,30 @@ fn whole(
         Err(error) => return Err(error.into()),
     };
     let graph = Arc::new(opened.bundle.graph()?);
-    for kind in [ProgramKind::Decode, ProgramKind::Prompt] {
+    let programs: Vec<_> = backend.plan().programs.iter().map(|p| (p.kind, p.launches.len())).collect();
+    let mut first = 0;
+    for (kind, count) in programs {
+        let launches = first..first + count;
+        first = launches.end;
+        if last.is_some_and(|last| !launches.contains(&last)) {
+            continue;
+        }
         let graph = Some((graph.clone(), weights.clone()));
         let asked = Steps { kind, seed: options.seed, limit: options.limit, watched: report.watch, graph };
-        match chain(backend, &mut cpu, &asked, tell) {
-            Ok(row) => report.chain.extend(row),
+        let mut compare = || {
+            if let Some(last) = last {
+                report.until.extend(until(backend, &mut cpu, &asked, last - launches.start, tell)?);
+                return Ok(());
+            }
+            let row = chain(backend, &mut cpu, &asked, tell)?;
+            if row.as_ref().is_some_and(ChainRow::strays) {
+                report.until.extend(until(backend, &mut cpu, &asked, count.saturating_sub(1), tell)?);
+            }
+            report.chain.extend(row);
+            Ok(())
+        };
+        match compare() {
+            Ok(()) => {}
             // A device that checks found something: that is a result, too.
             Err(DeviceError::Fault { what, .. }) => {
                 report.stopped = Some(Stopped { program: crate::verify::kind(kind), what });
@@ -158,7 +191,10 @@ fn whole(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(report.chain.is_empty().then(|| "the plan has no programs".into()))
+    Ok(match last {
+        Some(_) => Some("one launch was to be the last".into()),
+        None => report.chain.is_empty().then(|| "the plan has no programs".into()),
+    })
 }
 
 fn verdict(report: &Report, args: &Verify) -> Result<(), CliError> {
@@ -186,12 +222,17 @@ fn verdict(report: &Report, args: &Verify) -> Result<(), CliError> {
             command(args)
         )));
     }
-    match report.chain.iter().find(|c| !c.passes()) {
-        None => Ok(()),
-        Some(chain) => Err(CliError::Check(format!(
-            "every launch is right by itself, but whole steps aren't: {}\nreproduce with: {}",
-            steps(chain),
-            command(args)
+    let again = reproduce(report, args).unwrap_or_default();
+    let wrong = report.chain.iter().find(|c| !c.passes());
+    let what = wrong.map(|chain| format!("every launch is right by itself, but whole steps aren't: {}\n", steps(chain)));
+    let left =
+        report.until.iter().find(|u| u.first.is_some()).or(report.until.first()).filter(|u| what.is_some() || u.first.is_some());
+    match what.is_some() || left.is_some() {
+        false => Ok(()),
+        true => Err(CliError::Check(format!(
+            "{}{}reproduce with: {again}",
+            what.unwrap_or_default(),
+            left.map(|left| format!("{}\n", one_by_one(left))).unwrap_or_default()
         ))),
     }
 }

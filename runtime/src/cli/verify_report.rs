@@ -4,18 +4,22 @@ use super::CliError;
 use super::args::Verify;
 use super::measure::table;
 use super::style::{BAD, GOOD, HEAD, paint};
+use crate::verify::until::Until;
 use crate::verify::{ChainRow, Report, Row};
-use hipc_ir::bundle::Provenance;
+use hipc_ir::bundle::{Digest, Provenance};
 use hipc_ir::plan::ModelInfo;
 use serde::Serialize;
 use std::fmt::Write;
+use std::path::Path;
 
 /// What was verified, for whoever reads the report.
 #[derive(Debug, Serialize)]
 pub(super) struct About {
     pub(super) bundle: String,
     /// BLAKE3 of the bundle's table, which has the hashes of all that is in it.
-    pub(super) bundle_hash: String,
+    pub(super) bundle_hash: Digest,
+    /// BLAKE3 of the code object that was executed; none on the CPU, which executes the plan.
+    pub(super) code_hash: Option<Digest>,
     pub(super) model: ModelInfo,
     pub(super) context: u32,
     /// `file`, `bundle` or `synthetic`.
@@ -30,11 +34,44 @@ pub(super) struct About {
     pub(super) command: String,
 }
 
+/// A path as a shell takes it for one word.
+fn in_shell(path: &Path) -> String {
+    let path = path.display().to_string();
+    shlex::try_quote(&path).map_or_else(|_| path.clone(), Into::into)
+}
+
 /// The command that does the same again.
 pub(super) fn command(args: &Verify) -> String {
-    let mut command = format!("hipfire-run verify {} --device {} --seed {}", args.bundle.display(), args.device, args.seed);
+    let mut command = base(args);
+    for (option, value) in [("layers", args.layers), ("layer", args.layer)] {
+        if let Some(value) = value {
+            let _ = write!(command, " --{option} {value}");
+        }
+    }
+    for (option, value) in [("launch", args.launch), ("until", args.until)] {
+        if let Some(value) = value {
+            let _ = write!(command, " --{option} {value}");
+        }
+    }
+    if let Some(position) = args.position {
+        let _ = write!(command, " --position {position}");
+    }
+    for (option, given) in [("all", args.all), ("keep-going", args.keep_going), ("no-chain", args.no_chain)] {
+        if given {
+            let _ = write!(command, " --{option}");
+        }
+    }
+    if args.seconds != Verify::SECONDS {
+        let _ = write!(command, " --seconds {}", args.seconds);
+    }
+    command
+}
+
+/// The part of it that says what is compared on what, but not which launches.
+fn base(args: &Verify) -> String {
+    let mut command = format!("hipfire-run verify {} --device {} --seed {}", in_shell(&args.bundle), args.device, args.seed);
     if let Some(model) = &args.model {
-        let _ = write!(command, " --model {}", model.display());
+        let _ = write!(command, " --model {}", in_shell(model));
     }
     if args.synthetic {
         command.push_str(" --synthetic");
@@ -51,8 +88,36 @@ pub(super) fn command(args: &Verify) -> String {
 /// The command that shows a failure again, if there is one.
 pub(super) fn reproduce(report: &Report, args: &Verify) -> Option<String> {
     match report.failure() {
-        Some((row, failure)) => Some(format!("{} --launch {} --position {}", command(args), row.launch, failure.case.position)),
-        None => (!report.passes()).then(|| command(args)),
+        Some((row, failure)) => Some(format!("{} --launch {} --position {}", base(args), row.launch, failure.case.position)),
+        None if report.passes() => None,
+        None => Some(match report.until.iter().find_map(|u| u.first.as_ref()).map(|first| first.launch).or(args.until) {
+            Some(launch) => format!("{} --until {launch}", base(args)),
+            None => command(args),
+        }),
+    }
+}
+
+/// What whole steps gave launch by launch, in one line.
+pub(super) fn one_by_one(until: &Until) -> String {
+    let Until { program, until: last, tokens, results, share, first } = until;
+    match first {
+        None => format!(
+            "{program}: launch by launch up to number {last} over {tokens} tokens, {results} results are within their bounds against \
+             cpu's (the farthest at {:.0} % of it)",
+            100.0 * share
+        ),
+        Some(f) => format!(
+            "{program}: launch by launch the first that leaves something else than on cpu is launch {} ({}, {}, kernel {}) at position \
+             {}, {}: noise {:.1e}, {:.1e} allowed",
+            f.launch,
+            f.label,
+            f.layer.map_or_else(|| "no layer".to_owned(), |layer| format!("layer {layer}")),
+            f.kernel,
+            f.position,
+            f.result,
+            f.nmse,
+            f.bound
+        ),
     }
 }
 
@@ -174,6 +239,14 @@ pub(super) fn on_screen(about: &About, report: &Report) -> String {
     for chain in &report.chain {
         let _ = writeln!(out, "{} {}", if chain.passes() { paint(GOOD, "pass") } else { paint(BAD, "WRONG") }, steps(chain));
     }
+    for until in &report.until {
+        let _ = writeln!(
+            out,
+            "{} {}",
+            if until.first.is_none() { paint(GOOD, "pass") } else { paint(BAD, "WRONG") },
+            one_by_one(until)
+        );
+    }
     if let Some(stopped) = &report.stopped {
         let _ = writeln!(out, "{} {}: {}", paint(BAD, "WRONG"), stopped.program, stopped.what);
     }
@@ -234,6 +307,7 @@ pub(super) fn markdown(about: &About, report: &Report, args: &Verify) -> String 
         ("Model", format!("{} ({}, {} layers), context {}", m.name, m.arch, m.layers, about.context)),
         ("Weights", weights),
         ("Bundle", format!("`{}`, BLAKE3 of its table `{}`", about.bundle, about.bundle_hash)),
+        ("Code object", about.code_hash.map_or_else(|| "none executed".to_owned(), |hash| format!("BLAKE3 `{hash}`"))),
         ("Model file", format!("`{}`, BLAKE3 of its header `{}`", p.model_path, p.model_header)),
         ("Kernel templates", format!("BLAKE3 `{}`", p.templates)),
         ("Compiler", format!("hipc {}; {compiler}; {}", p.hipc, p.flags.join(" "))),
@@ -250,11 +324,14 @@ pub(super) fn markdown(about: &About, report: &Report, args: &Verify) -> String 
     for row in &report.rows {
         let _ = writeln!(out, "| {} | {} |", cells(row).join(" | "), if row.failure.is_some() { "**wrong**" } else { "pass" });
     }
-    if !report.chain.is_empty() {
+    if !report.chain.is_empty() || !report.until.is_empty() {
         let _ = writeln!(out, "\n## Whole steps\n");
     }
     for chain in &report.chain {
         let _ = writeln!(out, "- {} {}.", if chain.passes() { "Pass:" } else { "**Wrong:**" }, steps(chain));
+    }
+    for until in &report.until {
+        let _ = writeln!(out, "- {} {}.", if until.first.is_none() { "Pass:" } else { "**Wrong:**" }, one_by_one(until));
     }
     let _ = writeln!(out, "\n## What was shown\n");
     for line in report.shown() {

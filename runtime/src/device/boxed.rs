@@ -1,6 +1,6 @@
 //! Whatever backend was loaded.
 
-use super::{Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording};
+use super::{Around, Backend, Beside, DeviceError, Executed, Mark, MemoryUse, ReadTimes, Recording};
 use hipc_ir::plan::{Buffer, Plan};
 use std::ops::Range;
 
@@ -49,6 +49,15 @@ impl Backend for Box<dyn Backend> {
     }
     fn works_ahead(&self) -> bool {
         (**self).works_ahead()
+    }
+    fn around(&self) -> Around {
+        (**self).around()
+    }
+    fn beside(&mut self, buffer: Buffer) -> Result<Option<Beside>, DeviceError> {
+        (**self).beside(buffer)
+    }
+    fn executed(&self) -> Option<Executed> {
+        (**self).executed()
     }
     fn plan(&self) -> &Plan {
         (**self).plan()

@@ -5,7 +5,7 @@
 
 use super::bandwidth::noise;
 use super::host::memory as machine_memory;
-use super::{Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording, WeightSource, never_sent, received};
+use super::{Around, Backend, DeviceError, Mark, MemoryUse, ReadTimes, Recording, WeightSource, never_sent, received};
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::fused::{Access, Param};
@@ -172,6 +172,10 @@ impl Backend for CpuBackend {
             }
         }
         Ok(result)
+    }
+
+    fn around(&self) -> Around {
+        Around::Slices
     }
 
     fn plan(&self) -> &Plan {

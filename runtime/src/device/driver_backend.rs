@@ -2,14 +2,14 @@
 //! kernel arguments of every launch once, so that a step is nothing but driver calls.
 
 use super::{
-    Backend, DeviceError, DevicePtr, Driver, KernelLaunch, Mark, MemoryUse, Operand, ReadTimes, Recording, WeightSource,
-    bandwidth,
+    Around, Backend, Beside, DeviceError, DevicePtr, Driver, Executed, KernelLaunch, MARGIN, Mark, MemoryUse, Operand, ReadTimes,
+    Recording, WeightSource, bandwidth, margins,
 };
 use crate::tables::rope_table;
 use hipc_ir::EntityRef;
 use hipc_ir::dtype::Layout;
 use hipc_ir::fused::{Access, FusedOp, Repack, Shape};
-use hipc_ir::plan::{Buffer, BufferKind, Plan, Program, Space, StepState};
+use hipc_ir::plan::{Buffer, BufferDecl, BufferKind, Plan, Program, Space, StepState};
 use std::ops::Range;
 
 /// Where buffers lie.
@@ -18,8 +18,24 @@ pub enum Placement {
     /// One allocation per space, buffers at the plan's offsets. What users get.
     #[default]
     Planned,
-    /// One allocation per buffer, so that a checker of memory sees every step over a buffer's end; nothing shares memory.
+    /// One allocation per buffer, so that a device that checks its memory sees every step over a buffer's end; nothing shares memory.
     Separate,
+    /// The same, and before and behind each buffer [`MARGIN`] bytes in which nothing may be written: for devices that don't check
+    /// accesses themselves, see [`Backend::beside`].
+    Guarded,
+}
+
+impl Placement {
+    /// Bytes of the device's memory that a plan takes.
+    pub fn bytes(self, plan: &Plan) -> u64 {
+        let margins = if self == Self::Guarded { 2 * MARGIN } else { 0 };
+        match self {
+            Self::Planned => Space::ALL.iter().filter(|&&s| s != Space::Pinned).map(|&s| plan.space_bytes(s)).sum(),
+            Self::Separate | Self::Guarded => {
+                plan.buffers.values().filter(|b| b.space != Space::Pinned).map(|b| b.bytes + margins).sum()
+            }
+        }
+    }
 }
 
 /// Bytes uploaded so far, and in all.
@@ -73,6 +89,7 @@ pub struct DriverBackend<D> {
     /// Free memory before anything was loaded.
     free: u64,
     graphs: bool,
+    placement: Placement,
 }
 
 impl<D: Driver> DriverBackend<D> {
@@ -95,7 +112,7 @@ impl<D: Driver> DriverBackend<D> {
             return Err(DeviceError::NoCode { device: driver.arch().to_owned(), has: plan.target });
         }
         let memory = driver.memory()?;
-        check_fits(&driver.describe(), &plan, needed(&plan), memory)?;
+        check_fits(&driver.describe(), &plan, placement.bytes(&plan), memory)?;
         let names: Vec<&str> = plan.kernels.values().map(|k| k.name.as_str()).collect();
         let kernels = driver.load(module, &names)?;
         if kernels.len() != names.len() {
@@ -104,7 +121,8 @@ impl<D: Driver> DriverBackend<D> {
         let addresses = allocate(&mut driver, &plan, placement)?;
         let (programs, load) = pack(&plan, &kernels, &addresses)?;
         let module = module.to_vec();
-        let mut backend = Self { driver, plan, addresses, programs, load, module, free: memory.0, graphs: true };
+        let (free, _) = memory;
+        let mut backend = Self { driver, plan, addresses, programs, load, module, free, graphs: true, placement };
         backend.fill(weights, progress)?;
         Ok(backend)
     }
@@ -233,6 +251,22 @@ impl<D: Driver> Backend for DriverBackend<D> {
         let driver = self.free.saturating_sub(free).saturating_sub(own);
         Ok(MemoryUse { own, driver, before: total.saturating_sub(self.free), total })
     }
+    fn around(&self) -> Around {
+        match self.placement {
+            Placement::Planned => Around::Unseen,
+            Placement::Separate => Around::Fault,
+            Placement::Guarded => Around::Margins,
+        }
+    }
+    fn beside(&mut self, buffer: Buffer) -> Result<Option<Beside>, DeviceError> {
+        match self.plan.buffers.get(buffer).filter(|_| self.placement == Placement::Guarded) {
+            Some(decl) => margins::look(&mut self.driver, buffer, self.addresses[buffer.index()], decl.bytes),
+            None => Ok(None),
+        }
+    }
+    fn executed(&self) -> Option<Executed> {
+        self.driver.executed()
+    }
     fn plan(&self) -> &Plan {
         &self.plan
     }
@@ -292,11 +326,6 @@ impl<D: Driver> Uploads<'_, D> {
     }
 }
 
-/// Bytes of the device's memory that the plan allocates.
-fn needed(plan: &Plan) -> u64 {
-    Space::ALL.iter().filter(|&&s| s != Space::Pinned).map(|&s| plan.space_bytes(s)).sum()
-}
-
 /// The longest context that fits `free` bytes, if a shorter one than that of `bytes` does: caches, tables and the token list
 /// grow with it.
 fn context_that_fits(plan: &Plan, bytes: u64, free: u64) -> Option<u32> {
@@ -330,7 +359,7 @@ fn allocate<D: Driver>(driver: &mut D, plan: &Plan, placement: Placement) -> Res
         let bytes = bytes.max(1);
         let given = if space == Space::Pinned { driver.alloc_pinned(bytes) } else { driver.alloc(bytes) };
         let at = given.map_err(|error| match error {
-            DeviceError::OutOfMemory { free, .. } => out_of_memory(driver.describe(), plan, needed(plan), free, free),
+            DeviceError::OutOfMemory { free, .. } => out_of_memory(driver.describe(), plan, placement.bytes(plan), free, free),
             other => other,
         })?;
         // Drivers zero all of it, but a plan may rely on that in these spaces only.
@@ -341,6 +370,12 @@ fn allocate<D: Driver>(driver: &mut D, plan: &Plan, placement: Placement) -> Res
     };
     match placement {
         Placement::Separate => plan.buffers.values().map(|b| alloc(b.space, b.bytes)).collect(),
+        Placement::Guarded => {
+            let around = |b: &BufferDecl| alloc(b.space, b.bytes + 2 * MARGIN).map(|at| at + MARGIN);
+            let addresses = plan.buffers.values().map(around).collect::<Result<Vec<_>, _>>()?;
+            plan.buffers.values().zip(&addresses).try_for_each(|(b, &at)| margins::fill(driver, at, b.bytes))?;
+            Ok(addresses)
+        }
         Placement::Planned => {
             let mut base = [0; Space::ALL.len()];
             for (at, &space) in base.iter_mut().zip(&Space::ALL) {

@@ -2,8 +2,8 @@
 //! of that architecture would run, with the same plan, weights and kernel arguments, and tells of every access outside memory.
 
 use super::host::memory;
-use super::{DeviceError, DevicePtr, Driver, KernelLaunch, Operand};
-use hipc_emulator::{Arch, Dispatch, EmulatorError, Extent, Memory, Module, Options, Report, Unmapped};
+use super::{DeviceError, DevicePtr, Driver, Executed, KernelLaunch, Operand};
+use hipc_emulator::{Arch, Dispatch, EmulatorError, Extent, Memory, Module, Options, Unmapped};
 
 /// Instructions of a wave, unless told otherwise: a launch of the largest kernel stays far below.
 const BUDGET: u64 = 1 << 32;
@@ -18,7 +18,7 @@ pub struct Emulator {
     /// By handle: whose it is, and its name.
     kernels: Vec<(usize, String)>,
     allocated: u64,
-    done: Report,
+    done: Executed,
 }
 
 impl std::fmt::Debug for Emulator {
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Emulator {
 impl Emulator {
     /// A GPU without memory in use.
     pub fn new(arch: &'static Arch) -> Self {
-        let (memory, done) = (Memory::new(), Report::default());
+        let (memory, done) = (Memory::new(), Executed::default());
         Self { arch, budget: BUDGET, watched: false, memory, modules: Vec::new(), kernels: Vec::new(), allocated: 0, done }
     }
 
@@ -48,11 +48,6 @@ impl Emulator {
     /// allocated.
     pub fn straddling(self) -> Self {
         Self { memory: self.memory.straddling(), ..self }
-    }
-
-    /// What all launches so far executed.
-    pub fn executed(&self) -> Report {
-        self.done.clone()
     }
 
     fn fault(&self, error: EmulatorError) -> DeviceError {
@@ -139,7 +134,6 @@ impl Driver for Emulator {
         let report = self.modules[*module].run(&dispatch, &self.memory, &options).map_err(|e| self.fault(e))?;
         self.done.instructions += report.instructions;
         self.done.lane_instructions += report.lane_instructions;
-        self.done.waves += report.waves;
         if let Some(finding) = report.findings.first() {
             let more = match report.findings.len() {
                 1 => String::new(),
@@ -148,6 +142,9 @@ impl Driver for Emulator {
             return Err(DeviceError::Fault { device: self.describe(), what: format!("the sanitizer: {finding}{more}") });
         }
         Ok(())
+    }
+    fn executed(&self) -> Option<Executed> {
+        Some(self.done)
     }
     fn sync(&mut self) -> Result<(), DeviceError> {
         Ok(())

@@ -13,6 +13,7 @@ pub mod emu;
 mod gpu;
 pub mod hip;
 pub mod host;
+mod margins;
 mod record;
 pub mod select;
 mod slots;
@@ -25,7 +26,8 @@ pub use bandwidth::{ReadTimes, measure as read_memory};
 pub(crate) use driver_backend::check_fits;
 pub use driver_backend::{DriverBackend, Placement, Progress};
 pub use gpu::GpuDevice;
-pub use record::{Graph, KernelLaunch, Mark, MemoryUse, Operand, Recording};
+pub use margins::{Around, Beside, MARGIN};
+pub use record::{Executed, Graph, KernelLaunch, Mark, MemoryUse, Operand, Recording};
 
 /// Why a device could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +161,19 @@ pub trait Backend {
     fn memory_use(&self) -> Result<MemoryUse, DeviceError>;
     /// Reads `bytes` of fresh memory (fewer where less is free) `times` times and does nothing else: how fast that goes.
     fn read_memory(&mut self, bytes: u64, times: u32) -> Result<ReadTimes, DeviceError>;
+    /// What becomes of a write beside a buffer.
+    fn around(&self) -> Around {
+        Around::Unseen
+    }
+    /// What was written beside a buffer since this was last asked, where buffers have margins.
+    fn beside(&mut self, buffer: Buffer) -> Result<Option<Beside>, DeviceError> {
+        let _ = buffer;
+        Ok(None)
+    }
+    /// What all launches so far executed, on devices that count instructions.
+    fn executed(&self) -> Option<Executed> {
+        None
+    }
     /// The plan being executed.
     fn plan(&self) -> &Plan;
 }
@@ -236,6 +251,10 @@ pub trait Driver {
     /// Marks the point behind everything enqueued so far.
     fn mark(&mut self) -> Result<Mark, DeviceError> {
         Ok(Mark::now())
+    }
+    /// What all launches so far executed, for drivers that count instructions.
+    fn executed(&self) -> Option<Executed> {
+        None
     }
     /// Waits until the device is there.
     fn wait(&mut self, mark: &Mark) -> Result<(), DeviceError> {

@@ -83,6 +83,25 @@ impl Recording {
     }
 }
 
+/// Work that was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// Instructions, each counted once per wave.
+    pub instructions: u64,
+    /// Active lanes, summed over all vector instructions.
+    pub lane_instructions: u64,
+}
+
+impl Executed {
+    /// What came on top of an earlier count.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            instructions: self.instructions - before.instructions,
+            lane_instructions: self.lane_instructions - before.lane_instructions,
+        }
+    }
+}
+
 /// Where a device's memory went, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {

@@ -1,5 +1,6 @@
 //! The steps that a launch is tried at.
 
+use super::splits::edges;
 use hipc_ir::fused::{FusedOp, HeadOut, SegmentOut, Tail};
 use hipc_ir::plan::{KernelSpec, StepState};
 use serde::Serialize;
@@ -18,9 +19,6 @@ pub struct Case {
     /// Whether the next token is drawn, not the arg-max.
     pub sampled: bool,
 }
-
-/// Positions that split the context into pieces worth a workgroup, in attention.
-const PIECE: u32 = 128;
 
 /// Magnitudes besides 1.
 const ODD: [f32; 3] = [0.0, 1e-4, 1e4];
@@ -79,11 +77,8 @@ fn places(spec: &KernelSpec, tokens: u32, ctx: u32) -> Vec<(u32, u32)> {
         }
     } else if chunk <= 1 {
         let mut at = vec![0, last, 1, 31, 32, 33, 127, 128, 129];
-        if let FusedOp::Attend(_) = spec.op {
-            let splits = spec.geometry.splits;
-            for piece in [2, splits, splits + 1] {
-                at.extend([piece * PIECE - 1, piece * PIECE, piece * PIECE + 1]);
-            }
+        if let FusedOp::Attend(op) = &spec.op {
+            at.extend(edges(op, &spec.geometry, ctx).into_iter().flat_map(|edge| [edge - 1, edge, edge + 1]));
             at.push(last.saturating_sub(1));
         }
         at.into_iter().map(|p| (p, 1)).collect()

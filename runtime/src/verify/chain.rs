@@ -29,11 +29,11 @@ use std::time::{Duration, Instant};
 /// Tokens of the sequence.
 const STEPS: u32 = 6;
 /// Times that `cpu` runs with moved results.
-const MOVED: u64 = 4;
+pub(super) const MOVED: u64 = 4;
 /// Noise that needs no reason.
-const FLOOR: f64 = 3e-6;
+pub(super) const FLOOR: f64 = 3e-6;
 /// By how much more they are moved where the logits were nearer than [`FLOOR`], so that no int8 value met a tie.
-const FARTHER: f32 = 8.0;
+pub(super) const FARTHER: f32 = 8.0;
 
 /// Most noise against the unfused graph, where activations are int8 and where all of them are floats (the cache is f16).
 const UNFUSED: [f64; 2] = [2e-2, 1e-5];
@@ -64,11 +64,8 @@ pub fn chain(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Option<ChainRow>, DeviceError> {
     let plan = device.plan().clone();
-    let Some(number) = plan.programs.iter().position(|p| p.kind == asked.kind) else { return Ok(None) };
-    let at_once = plan.programs[number].tokens.clamp(1, STEPS.min(plan.ctx));
-    let count = if at_once > 1 { at_once } else { STEPS.min(plan.ctx) };
-    let mut random = Random::fork(asked.seed, 0xc4a1);
-    let run = Run { number, at_once: at_once as usize, tokens: (0..count).map(|_| random.below(plan.model.vocab)).collect() };
+    let Some(run) = Run::new(&plan, asked) else { return Ok(None) };
+    let number = run.number;
     tell(&format!("{} steps on the device", kind(asked.kind)));
     device.watch(asked.watched);
     let first = run.prepare(device, &plan).and_then(|()| run.all(device, &mut |backend, launches| backend.run(number, launches)));
@@ -100,7 +97,7 @@ pub fn chain(
     };
     let row = ChainRow {
         program: kind(asked.kind),
-        steps: count,
+        steps: run.tokens.len() as u32,
         nmse: nmse(&logits, &reference),
         sensitivity,
         bound: FLOOR + 3.0 * sensitivity,
@@ -141,20 +138,32 @@ fn unfused(
 
 type Enqueue<'a> = &'a mut dyn FnMut(&mut dyn Backend, std::ops::Range<usize>) -> Result<(), DeviceError>;
 
-struct Run {
-    number: usize,
+/// Steps of a program.
+pub(super) struct Run {
+    /// Which program.
+    pub(super) number: usize,
     /// Tokens of a step.
-    at_once: usize,
-    tokens: Vec<u32>,
+    pub(super) at_once: usize,
+    /// Those of all steps.
+    pub(super) tokens: Vec<u32>,
 }
 
 impl Run {
+    pub(super) fn new(plan: &Plan, asked: &Steps) -> Option<Self> {
+        let number = plan.programs.iter().position(|p| p.kind == asked.kind)?;
+        let at_once = plan.programs[number].tokens.clamp(1, STEPS.min(plan.ctx));
+        let count = if at_once > 1 { at_once } else { STEPS.min(plan.ctx) };
+        let mut random = Random::fork(asked.seed, 0xc4a1);
+        let tokens = (0..count).map(|_| random.below(plan.model.vocab)).collect();
+        Some(Self { number, at_once: at_once as usize, tokens })
+    }
+
     fn program<'a>(&self, plan: &'a Plan) -> &'a Program {
         &plan.programs[self.number]
     }
 
     /// What no step writes: greedy, and counters at zero. Caches hold nothing yet.
-    fn prepare(&self, backend: &mut dyn Backend, plan: &Plan) -> Result<(), DeviceError> {
+    pub(super) fn prepare(&self, backend: &mut dyn Backend, plan: &Plan) -> Result<(), DeviceError> {
         forget(backend, Space::Cache)?;
         backend.write(plan.sampling, 0, &SamplingState::default().to_bytes())?;
         for launch in &self.program(plan).launches {
@@ -167,7 +176,8 @@ impl Run {
         Ok(())
     }
 
-    fn step(&self, backend: &mut dyn Backend, at: usize, enqueue: Enqueue<'_>) -> Result<(), DeviceError> {
+    /// The step whose first token is number `at`.
+    pub(super) fn step(&self, backend: &mut dyn Backend, at: usize, enqueue: Enqueue<'_>) -> Result<(), DeviceError> {
         let plan = backend.plan();
         let (state, tokens, launches) = (plan.state, plan.tokens, self.program(plan).launches.len());
         let fed: Vec<u8> = self.tokens[at..at + self.at_once].iter().flat_map(|t| t.to_le_bytes()).collect();
@@ -216,7 +226,7 @@ fn forget(backend: &mut dyn Backend, space: Space) -> Result<(), DeviceError> {
 }
 
 /// Launches one after the other; behind each, what it wrote is moved by ± 2⁻²³, so many times.
-fn run_moved(
+pub(super) fn run_moved(
     backend: &mut dyn Backend,
     number: usize,
     launches: std::ops::Range<usize>,
@@ -261,8 +271,12 @@ fn values(bytes: &[u8]) -> impl Iterator<Item = f64> {
 }
 
 fn nmse(x: &[u8], reference: &[u8]) -> f64 {
-    let (error, norm) =
-        values(x).zip(values(reference)).fold((0.0, 0.0), |(error, norm), (x, r)| (error + (x - r) * (x - r), norm + r * r));
+    noise(values(x), values(reference))
+}
+
+/// Squared error by the squares of the reference.
+pub(super) fn noise(x: impl Iterator<Item = f64>, reference: impl Iterator<Item = f64>) -> f64 {
+    let (error, norm) = x.zip(reference).fold((0.0, 0.0), |(error, norm), (x, r)| (error + (x - r) * (x - r), norm + r * r));
     if error == 0.0 { 0.0 } else { error / norm }
 }
 

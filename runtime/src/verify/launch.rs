@@ -120,6 +120,9 @@ impl<'a> Bench<'a> {
         let after = once(backend, true);
         backend.watch(false);
         let after = after?;
+        if let Some(what) = beside(backend, self.launch.args.iter().copied())? {
+            return Ok(Some(what));
+        }
         if let Some(what) = self.compare(case, &before, &after, row)? {
             return Ok(Some(what));
         }
@@ -173,8 +176,12 @@ impl<'a> Bench<'a> {
         Ok(wrong.map(describe))
     }
 
-    /// Whether the weights on the device are still those of the file; what is wrong, if anything is.
+    /// Whether the weights on the device are still those of the file, and nothing was written beside any buffer; what is wrong, if
+    /// anything is.
     pub fn finish(&self, backend: &mut dyn Backend) -> Result<Option<String>, DeviceError> {
+        if let Some(what) = beside(backend, self.plan.buffers.keys())? {
+            return Ok(Some(what));
+        }
         for (i, fixed) in self.fixed.iter().enumerate() {
             if let Some(fixed) = fixed
                 && Bytes::read(backend, self.launch.args[i])? != *fixed
@@ -184,6 +191,16 @@ impl<'a> Bench<'a> {
         }
         Ok(None)
     }
+}
+
+/// What was written beside the first of these buffers that something was written beside.
+fn beside(backend: &mut dyn Backend, buffers: impl Iterator<Item = Buffer>) -> Result<Option<String>, DeviceError> {
+    for buffer in buffers {
+        if let Some(found) = backend.beside(buffer)? {
+            return Ok(Some(found.to_string()));
+        }
+    }
+    Ok(None)
 }
 
 /// The parts of an operand that hold nothing which the launch may rely on: results, and positions of a cache behind the step's.

@@ -3,7 +3,7 @@
 //! Every launch gets valid inputs of its own (see [`inputs`]), at the edges of what it can be asked for (see [`cases`]), is run by
 //! itself, and all that it wrote is compared with the reference on the same inputs, by the bounds of [`hipc_reference::launch::check`].
 //! What it must not write has to be as it was; a second run has to leave the same bits. Last, whole steps are compared with the
-//! device `cpu` and with the unfused graph, see [`chain`].
+//! device `cpu` and with the unfused graph, see [`chain`]; where they differ, [`until`] finds the first launch that does.
 
 pub mod bytes;
 pub mod cases;
@@ -11,7 +11,9 @@ pub mod chain;
 pub mod inputs;
 mod launch;
 pub mod report;
+mod splits;
 mod subset;
+pub mod until;
 
 pub use cases::Case;
 pub use report::{ChainRow, Failure, Report, Row, Stopped, Unfused};
@@ -33,6 +35,8 @@ pub struct Options {
     pub seed: u64,
     /// Only launches of layers below this, and those of no layer.
     pub layers: Option<u32>,
+    /// Only launches of this layer.
+    pub layer: Option<u32>,
     /// Only this launch, counted over all programs.
     pub launch: Option<usize>,
     /// Only cases at this position.
@@ -56,7 +60,18 @@ impl Default for Options {
     fn default() -> Self {
         let limit = Duration::from_secs(600);
         let keep_going = false;
-        Self { seed: 1, layers: None, launch: None, position: None, all: false, rows: None, limit, keep_going, watched: WATCHED }
+        Self {
+            seed: 1,
+            layers: None,
+            layer: None,
+            launch: None,
+            position: None,
+            all: false,
+            rows: None,
+            limit,
+            keep_going,
+            watched: WATCHED,
+        }
     }
 }
 
@@ -74,13 +89,14 @@ pub struct Place {
 /// The launches that these options ask for.
 pub fn selected(plan: &Plan, options: &Options) -> Vec<Place> {
     let (mut places, mut number) = (Vec::new(), 0);
-    let last = plan.model.layers.min(options.layers.unwrap_or(u32::MAX)).checked_sub(1);
+    let last = options.layer.or(plan.model.layers.min(options.layers.unwrap_or(u32::MAX)).checked_sub(1));
     for (program, p) in plan.programs.iter().enumerate() {
         let mut seen = Vec::new();
         for (index, launch) in p.launches.iter().enumerate() {
             let place = Place { number, program, index };
             number += 1;
-            let within = options.layers.is_none_or(|layers| launch.layer.is_none_or(|layer| layer < layers));
+            let within = options.layers.is_none_or(|layers| launch.layer.is_none_or(|layer| layer < layers))
+                && options.layer.is_none_or(|layer| launch.layer == Some(layer));
             let fresh = !seen.contains(&launch.kernel) || (launch.layer.is_some() && launch.layer == last);
             let wanted = match options.launch {
                 Some(number) => place.number == number,

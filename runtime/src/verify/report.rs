@@ -1,6 +1,8 @@
 //! What was found.
 
+use super::until::Until;
 use super::{Case, Place, kind};
+use crate::device::{Around, Backend, MARGIN};
 use hipc_ir::fused::{FusedOp, Segment};
 use hipc_ir::plan::{KernelSpec, Plan};
 use hipc_reference::launch::Finding;
@@ -76,7 +78,7 @@ pub struct ChainRow {
     pub steps: u32,
     /// Noise of the last logits against those of `cpu`.
     pub nmse: f64,
-    /// Noise of `cpu`'s own when the embedding moves by as many roundings as it takes to meet a tie of int8, or by the most that is tried.
+    /// Noise of `cpu`'s own when what launches leave moves by as many roundings as it takes to meet a tie of int8, or by the most that is tried.
     pub sensitivity: f64,
     /// Most noise allowed.
     pub bound: f64,
@@ -93,10 +95,15 @@ pub struct ChainRow {
 }
 
 impl ChainRow {
+    /// Whether the device's logits are farther from `cpu`'s than they may be.
+    pub fn strays(&self) -> bool {
+        self.nmse.is_nan() || self.nmse > self.bound
+    }
+
     /// Whether nothing is wrong.
     pub fn passes(&self) -> bool {
         let unfused = self.unfused.as_ref().is_none_or(|u| u.nmse <= u.bound);
-        self.nmse <= self.bound && unfused && self.twice && self.replayed
+        !self.strays() && unfused && self.twice && self.replayed
     }
 }
 
@@ -126,21 +133,26 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Whole steps, by program.
     pub chain: Vec<ChainRow>,
+    /// Whole steps, launch by launch: where they are wrong, or where it was asked for.
+    pub until: Vec<Until>,
     /// Whole steps that the device stopped.
     pub stopped: Option<Stopped>,
     /// Why no step was compared, if none was.
     pub no_chain: Option<String>,
     /// Whether the device could watch, and was asked to.
     pub watch: bool,
+    /// What lay around buffers as launches were compared.
+    pub around: Around,
     /// The seed.
     pub seed: u64,
 }
 
 impl Report {
     /// With nothing in it yet.
-    pub fn new(plan: &Plan, device: String, seed: u64) -> Self {
+    pub fn new(backend: &dyn Backend, seed: u64) -> Self {
+        let plan = backend.plan();
         Self {
-            device,
+            device: backend.describe(),
             target: plan.target.clone(),
             launches: plan.programs.iter().map(|p| p.launches.len()).sum(),
             // Those of steps; what loading does is compared by every launch that reads a weight.
@@ -148,9 +160,11 @@ impl Report {
             kernels_compared: 0,
             rows: Vec::new(),
             chain: Vec::new(),
+            until: Vec::new(),
             stopped: None,
             no_chain: None,
             watch: false,
+            around: backend.around(),
             seed,
         }
     }
@@ -172,7 +186,8 @@ impl Report {
 
     /// Whether nothing is wrong.
     pub fn passes(&self) -> bool {
-        self.failure().is_none() && self.stopped.is_none() && self.chain.iter().all(ChainRow::passes)
+        let left = self.until.iter().any(|u| u.first.is_some());
+        self.failure().is_none() && self.stopped.is_none() && !left && self.chain.iter().all(ChainRow::passes)
     }
 
     /// What was shown, a sentence each; nothing as long as something is wrong.
@@ -180,7 +195,26 @@ impl Report {
         if !self.passes() {
             return vec!["Nothing about the whole: something is wrong. Launches and steps that pass do so by themselves.".into()];
         }
-        let mut all = SHOWN.map(str::to_owned).to_vec();
+        let mut all = Vec::new();
+        if !self.rows.is_empty() {
+            all.extend(SHOWN.map(str::to_owned));
+            all.extend(match self.around {
+                Around::Slices => None,
+                Around::Fault => Some("No launch accessed memory outside of all buffers: the device stops there.".to_owned()),
+                Around::Margins => Some(format!(
+                    "Nothing was written in {MARGIN} bytes before and behind a buffer: those of a launch's operands were looked at \
+                     behind each case, those of all buffers behind each launch."
+                )),
+                Around::Unseen => None,
+            });
+        }
+        for until in &self.until {
+            all.push(format!(
+                "Whole steps ({}) launch by launch up to number {} leave what they leave on cpu, each on its own results, within the \
+                 bound of whole steps.",
+                until.program, until.until
+            ));
+        }
         let watched = self.watched();
         if watched > 0 {
             let cases: usize = self.rows.iter().map(|r| r.cases).sum();
@@ -205,6 +239,19 @@ impl Report {
             let more = if self.watch { &WATCHED_NOT[..] } else { &UNWATCHED[..] };
             all.extend(more.iter().map(|&what| what.to_owned()));
         }
+        all.extend(match self.around {
+            Around::Slices => None,
+            Around::Fault => Some(
+                "Every buffer had memory of its own, in whole steps, too: that buffers which share memory aren't in use at once is \
+                 shown by the compiler's checker alone."
+                    .to_owned(),
+            ),
+            Around::Margins => Some(format!(
+                "A write farther than {MARGIN} bytes beside a buffer, in one that isn't an operand of the launch, is seen only where it \
+                 changes a later comparison."
+            )),
+            Around::Unseen => Some("What is written beside buffers wasn't looked for: no memory was left for margins.".to_owned()),
+        });
         if self.kernels_compared < self.kernels {
             all.push(format!("{} of {} kernels were not compared.", self.kernels - self.kernels_compared, self.kernels));
         }
@@ -253,12 +300,13 @@ impl Report {
 const SHOWN: [&str; 3] = [
     "Integer products lie within NMSE 1e-10 of the reference, other f32 within 1e-7, copies are exact.",
     "int8 scales lie within 1e-6, or within what f32 can hold of their block's largest value; quants differ only at ties, by one.",
-    "Nothing was written beside results, counters are zero again, weights on the device are those given, and the same inputs give the \
-     same bits.",
+    "In the operands of a launch nothing was written beside its results, counters are zero again, weights on the device are those \
+     given, and the same inputs give the same bits.",
 ];
 
 /// What the sanitizer shows.
-const WATCHED: &str = "every access lay within the launch's operands and was aligned, read-only operands weren't written; nothing that \
+const WATCHED: &str = "every access lay within the launch's operands; atomics, scalar loads and LDS accesses of two places were aligned \
+    (others may have any address in the mode that HSA sets); read-only operands weren't written; nothing that \
     left the registers, no address, no branch and no mask of lanes depended on registers, LDS, scratch or memory that was never \
     written; every register was waited for before it was used; no two waves raced in LDS and no two workgroups in memory; all waves \
     met at the same barriers.";

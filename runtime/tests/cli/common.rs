@@ -1,8 +1,11 @@
 //! Bundles of the repository's own model, made without any compiler: the `cpu` needs plans, not machine code.
 
 use hipc::bundle::{BundleRequest, WeightsMode, write};
-use hipc::pipeline::{Built, Options, plan};
+use hipc::pipeline::{Built, Options, build, plan};
 use hipc::target::Target;
+use hipc::toolchain::{Backend, CompileOptions, Toolchain};
+use hipc_ir::plan::Plan;
+use hipc_models::Model;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -55,9 +58,44 @@ pub fn compile(model: &Path, to: &Path, weights: WeightsMode) {
             Built::uncompiled(target, plan(&model, target, &options).unwrap(), b"none".to_vec())
         })
         .collect();
+    save(&model, to, &built, &options, weights);
+}
+
+/// A bundle of the model with machine code for one GPU, in the folder of the bundles; `alter` changes the plan behind the compiler's back.
+/// `None`, and a line that says why, where the machine lacks a compiler for it, or LLVM to decode it.
+pub fn compiled(name: &str, arch: &str, alter: impl Fn(&mut Plan)) -> Option<Plan> {
+    let toolchain = Toolchain::from_env();
+    if let Err(error) = toolchain.compiler(Backend::Clang) {
+        eprintln!("skipped: {error}");
+        return None;
+    }
+    if let Err(error) = hipc_emulator::disassembler_version() {
+        eprintln!("skipped: {error}");
+        return None;
+    }
+    let model = hipc_models::load(&bundles().model).unwrap();
+    let options = Options { ctx: Some(CTX), ..Options::default() };
+    let (target, with) = (Target::parse(arch).unwrap(), CompileOptions::default());
+    let mut built = build(&model, &[target], &options, &toolchain, &with, &|_| ()).unwrap();
+    alter(&mut built[0].planned.plan);
+    save(&model, &bundles().folder.path().join(name), &built, &options, WeightsMode::Referenced);
+    built.pop().map(|built| built.planned.plan)
+}
+
+/// A bundle without machine code whose plan isn't the model's.
+pub fn altered(name: &str, alter: impl Fn(&mut Plan)) {
+    let model = hipc_models::load(&bundles().model).unwrap();
+    let options = Options { ctx: Some(CTX), ..Options::default() };
+    let target = Target::parse("gfx1100").unwrap();
+    let mut planned = plan(&model, target, &options).unwrap();
+    alter(&mut planned.plan);
+    let built = [Built::uncompiled(target, planned, b"none".to_vec())];
+    save(&model, &bundles().folder.path().join(name), &built, &options, WeightsMode::Referenced);
+}
+
+fn save(model: &Model, to: &Path, built: &[Built], options: &Options, weights: WeightsMode) {
     let interrupted = AtomicBool::new(false);
-    let request = BundleRequest { model: &model, built: &built, options: &options, weights, interrupted: &interrupted };
-    write(to, &request).unwrap();
+    write(to, &BundleRequest { model, built, options, weights, interrupted: &interrupted }).unwrap();
 }
 
 /// The binary, in the folder of the bundles, with nothing on standard input.

@@ -61,9 +61,17 @@ impl Compiled {
 
     /// The plan's kernels in this process, buffers where the plan puts them.
     pub fn host(&self, order: Order) -> DriverBackend<HostLibrary> {
+        self.host_with(order, Placement::Planned)
+    }
+
+    /// The same with buffers elsewhere.
+    ///
+    /// # Panics
+    /// If they can't be compiled or loaded: the test has failed.
+    pub fn host_with(&self, order: Order, placement: Placement) -> DriverBackend<HostLibrary> {
         let module = self.compile(Emit::HostSharedObject).unwrap_or_else(|e| panic!("{e}")).bytes;
         let (driver, plan) = (HostLibrary::new(order), self.plan.clone());
-        let backend = DriverBackend::new(driver, plan, &module, &*self.weights, Placement::Planned, &mut |_| ());
+        let backend = DriverBackend::new(driver, plan, &module, &*self.weights, placement, &mut |_| ());
         backend.unwrap_or_else(|e| panic!("{e}"))
     }
 
