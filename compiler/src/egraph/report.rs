@@ -264,8 +264,8 @@ impl fmt::Display for Verdict {
             Verdict::Taken(None) => f.write_str("taken    nothing else computes it"),
             Verdict::Taken(Some(d)) => write!(f, "taken    saves {}{}", us(d.ns), launches(-d.launches)),
             Verdict::Refused(d) => write!(f, "refused  costs {}{}", us(d.ns), launches(d.launches)),
-            Verdict::Impossible(reason) => write!(f, "refused  {reason}"),
-            Verdict::Inapplicable(reason) => write!(f, "not applicable: {reason}"),
+            Verdict::Impossible(_) => f.write_str("refused  can't be launched"),
+            Verdict::Inapplicable(_) => f.write_str("not applicable"),
         }
     }
 }
@@ -274,7 +274,8 @@ impl fmt::Display for FusionReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:?} program: {} launches, {} predicted", self.kind, self.launches, us(self.ns))?;
         for r in &self.regions {
-            writeln!(f, "\n{}: {} launches, {}", r.name(), r.launches.len(), us(r.ns))?;
+            let n = r.launches.len();
+            writeln!(f, "\n{}: {n} launch{}, {}", r.name(), if n == 1 { "" } else { "es" }, us(r.ns))?;
             let launches: Vec<String> = r.launches.iter().map(|(label, ns)| format!("{label} {}", us(*ns))).collect();
             writeln!(f, "  {}", launches.join(" · "))?;
             writeln!(
@@ -285,7 +286,11 @@ impl fmt::Display for FusionReport {
             let hits: Vec<String> = r.rules.iter().map(|(rule, n)| format!("{rule} {n}")).collect();
             writeln!(f, "  rules: {}", hits.join(", "))?;
             for x in &r.fusions {
-                writeln!(f, "  {:46} {:16} {}  [{}]", x.verdict.to_string(), x.rule, x.what, x.at)?;
+                let why = match &x.verdict {
+                    Verdict::Impossible(reason) | Verdict::Inapplicable(reason) => format!(": {reason}"),
+                    _ => String::new(),
+                };
+                writeln!(f, "  {:36} {:16} {}  [{}]{why}", x.verdict.to_string(), x.rule, x.what, x.at)?;
             }
         }
         Ok(())

@@ -274,7 +274,7 @@ pub enum FormatError {
         found: u64,
     },
     /// A hash doesn't match.
-    #[error("the bundle is damaged: its {what} was changed after it was written; compile the model again")]
+    #[error("the bundle is damaged: its {what} changed after it was written; compile the model again")]
     Damaged {
         /// Which part.
         what: String,
