@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 /// The version whose texts are read, which differ between versions: no test reads another one's.
 const MAJOR: c_uint = 22;
@@ -118,9 +118,6 @@ impl Disassembler {
         let cpu = CString::new(target).map_err(|_| unknown())?;
         let features = if wave32 { c"+wavefrontsize32,-wavefrontsize64" } else { c"+wavefrontsize64,-wavefrontsize32" };
         let features = if target.starts_with("gfx9") { c"" } else { features };
-        // LLVM's back end builds tables when its first context is made: in two threads at once it crashes.
-        static MAKING: Mutex<()> = Mutex::new(());
-        let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: three terminated strings that outlive the call; no callbacks, so nothing else is kept.
         let context = unsafe {
             (llvm.create)(

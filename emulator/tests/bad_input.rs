@@ -60,8 +60,8 @@ fn run(bytes: &[u8], sanitize: bool) {
 const CASES: u32 = 300;
 
 /// Damages code objects and runs them, under the sanitizer's eyes every other time: the same cases each time, or others for
-/// `HIPC_FUZZ_SECONDS`. Not others by default, because LLVM 22's disassembler itself crashes on some words that are no instruction of gfx9
-/// (it prints an error about a register class without a name), about once in a thousand cases. `damage` is given the code object of an
+/// `HIPC_FUZZ_SECONDS`. Not others by default, because LLVM 22's disassembler itself crashes on some words that are no instruction, where it
+/// prints an error about an operand: random cases meet one within seconds to a minute. `damage` is given the code object of an
 /// architecture and what the strategy chose.
 fn fuzz<S: Strategy + Clone>(choices: S, damage: impl Fn(&[u8], S::Value) -> Vec<u8>) {
     let seconds: Option<u64> = std::env::var("HIPC_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());

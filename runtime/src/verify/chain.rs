@@ -6,8 +6,8 @@
 //! follows amplifies it. How far that goes depends on the model, so it is measured: `cpu` runs the same steps with what every launch leaves
 //! behind, its f32 values and the scales of its int8 blocks, moved by one rounding of f32, some times, and the device's logits may be three
 //! times as far from `cpu`'s as the farthest of these, plus 3e-6 (NMSE). In a small model such moves needn't meet a tie, where another order
-//! of a sum does: as long as none has, the next are eight times as large. (Moving the embedding alone isn't enough: where layers add a
-//! hundred times as much to it, nothing behind them meets a tie.) The same step twice, and as the device's graph, must give identical bits.
+//! of a sum does: as long as none has, the next are eight times as large. (Moving the embedding alone isn't enough: where what layers
+//! add dwarfs it, nothing behind them meets a tie.) The same step twice, and as the device's graph, must give identical bits.
 //!
 //! Fused against unfused: the model's graph as it was before any rule rewrote it, in f64 with an f64 cache and without int8
 //! ([`hipc_reference::ExactState`]), on the same tokens. int8 activations cost up to 5e-3 of the logits in the models that we have
