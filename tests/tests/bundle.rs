@@ -97,7 +97,7 @@ fn embedded_weights_need_no_model_file() {
     std::fs::write(&path, &bytes).unwrap();
     let damaged = Bundle::open(&path).unwrap();
     let fault = damaged.check(&damaged.weights(None).unwrap()).unwrap_err();
-    assert!(fault.to_string().contains("weights was changed"), "{fault}");
+    assert!(fault.to_string().contains("its weights changed"), "{fault}");
     assert_eq!(fault.exit_code(), 2);
 }
 
