@@ -1,6 +1,7 @@
 //! Decodes instructions with LLVM's own disassembler, opened at run time.
 
-use crate::EmulatorError;
+use crate::arch::{Arch, Generation};
+use crate::{EmulatorError, reserved};
 use libloading::Library;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -91,15 +92,15 @@ pub fn version() -> Result<&'static str, EmulatorError> {
 
 thread_local! {
     /// Contexts are costly to make, and one of them can't serve two threads.
-    static CONTEXTS: RefCell<HashMap<(String, bool), Disassembler>> = RefCell::default();
+    static CONTEXTS: RefCell<HashMap<(&'static str, bool), Disassembler>> = RefCell::default();
 }
 
 /// Runs `f` with this thread's disassembler for a processor.
-pub(crate) fn with<T>(target: &str, wave32: bool, f: impl FnOnce(&mut Disassembler) -> T) -> Result<T, EmulatorError> {
+pub(crate) fn with<T>(arch: &'static Arch, wave32: bool, f: impl FnOnce(&mut Disassembler) -> T) -> Result<T, EmulatorError> {
     CONTEXTS.with_borrow_mut(|contexts| {
-        let disassembler = match contexts.entry((target.to_owned(), wave32)) {
+        let disassembler = match contexts.entry((arch.name, wave32)) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Disassembler::new(target, wave32)?),
+            Entry::Vacant(new) => new.insert(Disassembler::new(arch, wave32)?),
         };
         Ok(f(disassembler))
     })
@@ -109,15 +110,16 @@ pub(crate) fn with<T>(target: &str, wave32: bool, f: impl FnOnce(&mut Disassembl
 pub(crate) struct Disassembler {
     llvm: &'static Llvm,
     context: *mut c_void,
+    generation: Generation,
 }
 
 impl Disassembler {
-    fn new(target: &str, wave32: bool) -> Result<Self, EmulatorError> {
+    fn new(arch: &Arch, wave32: bool) -> Result<Self, EmulatorError> {
         let llvm = llvm()?;
-        let unknown = || EmulatorError::NoTarget { library: llvm.version.clone(), target: target.to_owned() };
-        let cpu = CString::new(target).map_err(|_| unknown())?;
+        let unknown = || EmulatorError::NoTarget { library: llvm.version.clone(), target: arch.name.to_owned() };
+        let cpu = CString::new(arch.name).map_err(|_| unknown())?;
         let features = if wave32 { c"+wavefrontsize32,-wavefrontsize64" } else { c"+wavefrontsize64,-wavefrontsize32" };
-        let features = if target.starts_with("gfx9") { c"" } else { features };
+        let features = if arch.has_wave32() { features } else { c"" };
         // SAFETY: three terminated strings that outlive the call; no callbacks, so nothing else is kept.
         let context = unsafe {
             (llvm.create)(
@@ -130,19 +132,24 @@ impl Disassembler {
                 std::ptr::null(),
             )
         };
-        if context.is_null() { Err(unknown()) } else { Ok(Self { llvm, context }) }
+        if context.is_null() { Err(unknown()) } else { Ok(Self { llvm, context, generation: arch.generation }) }
     }
 
     /// Size and text of the instruction at the beginning of `code`; `None` if there is none.
     pub(crate) fn decode(&mut self, code: &[u8], address: u64) -> Option<(usize, String)> {
-        // The longest has five words. LLVM takes a mutable pointer and reads only; a copy keeps that promise ours.
+        // The longest has five words. LLVM takes a mutable pointer and reads only; a copy keeps that promise ours. Behind the end of the
+        // code there are zeros, and what needs them is none: LLVM crashes where a constant is cut off.
         let mut bytes = [0; 20];
         let n = code.len().min(bytes.len());
         bytes[..n].copy_from_slice(&code[..n]);
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        if let Some((size, text)) = reserved::refusal(self.generation, [0, 4, 8, 12].map(word)) {
+            return (size <= n).then(|| (size, text.to_owned()));
+        }
         let mut text = [0 as c_char; 512];
+        let (space, room) = (bytes.len() as u64, text.len());
         // SAFETY: the context is alive, the buffers are as long as said, and LLVM terminates the text within its size.
-        let size =
-            unsafe { (self.llvm.decode)(self.context, bytes.as_mut_ptr(), n as u64, address, text.as_mut_ptr(), text.len()) };
+        let size = unsafe { (self.llvm.decode)(self.context, bytes.as_mut_ptr(), space, address, text.as_mut_ptr(), room) };
         if size == 0 || size > n {
             return None;
         }

@@ -42,14 +42,12 @@ pub enum Encoding {
     Sdwa,
 }
 
-/// Text of what the disassembler doesn't know.
-pub(crate) const ILLEGAL: &str = "(illegal)";
-
 impl Instruction {
     /// Takes the text apart.
     pub(crate) fn parse(address: u64, size: u32, text: String) -> Self {
         let parts: Option<Vec<_>> = text.split(" :: ").map(Operation::parse).collect();
-        let operations = parts.filter(|p| p.len() <= 2 && text != ILLEGAL).unwrap_or_default();
+        // What was refused has a reason in brackets instead.
+        let operations = parts.filter(|p| p.len() <= 2 && !text.starts_with('(')).unwrap_or_default();
         Self { address, size, text, operations }
     }
 }

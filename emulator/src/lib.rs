@@ -49,6 +49,7 @@ mod instruction;
 mod memory;
 mod module;
 mod operand;
+mod reserved;
 mod sanitizer;
 mod wave;
 

@@ -2,8 +2,9 @@
 
 use crate::disassembler;
 use crate::exec::{Context, Step, build};
-use crate::instruction::{ILLEGAL, Instruction};
+use crate::instruction::Instruction;
 use crate::memory::Allocation;
+use crate::reserved::ILLEGAL;
 use crate::{Arch, EmulatorError, Generation, arch};
 use hipc_codeobj::Image;
 use std::collections::HashMap;
@@ -116,8 +117,8 @@ impl Module {
     }
 }
 
-fn disassemble(arch: &Arch, wave32: bool, entry: u64, code: &[u8]) -> Result<Vec<Instruction>, EmulatorError> {
-    disassembler::with(arch.name, wave32, |disassembler| {
+fn disassemble(arch: &'static Arch, wave32: bool, entry: u64, code: &[u8]) -> Result<Vec<Instruction>, EmulatorError> {
+    disassembler::with(arch, wave32, |disassembler| {
         let (mut instructions, mut at) = (Vec::new(), 0);
         while at < code.len() {
             let address = entry + at as u64;

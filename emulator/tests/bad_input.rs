@@ -4,7 +4,7 @@ mod clang;
 
 use hipc_emulator::{Dispatch, EmulatorError, FaultKind, Memory, Module, Options};
 use proptest::prelude::*;
-use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use proptest::test_runner::TestRunner;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -56,32 +56,25 @@ fn run(bytes: &[u8], sanitize: bool) {
     }
 }
 
-/// Cases of each test unless they are counted by time.
-const CASES: u32 = 300;
+/// Seconds of each of the four tests: a minute in all. `HIPC_FUZZ_SECONDS` says another number.
+const SECONDS: u64 = 15;
 
-/// Damages code objects and runs them, under the sanitizer's eyes every other time: the same cases each time, or others for
-/// `HIPC_FUZZ_SECONDS`. Not others by default, because LLVM 22's disassembler itself crashes on some words that are no instruction, where it
-/// prints an error about an operand: random cases meet one within seconds to a minute. `damage` is given the code object of an
-/// architecture and what the strategy chose.
+/// Damages code objects and runs them, under the sanitizer's eyes every other time, others each time. `damage` is given the code object of
+/// an architecture and what the strategy chose.
 fn fuzz<S: Strategy + Clone>(choices: S, damage: impl Fn(&[u8], S::Value) -> Vec<u8>) {
-    let seconds: Option<u64> = std::env::var("HIPC_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
-    let config = ProptestConfig { cases: CASES, max_shrink_iters: 40, source_file: Some(file!()), ..ProptestConfig::default() };
+    let seconds = std::env::var("HIPC_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(SECONDS);
+    let config = ProptestConfig { cases: 20, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() };
     let all = (0..ARCHS.len(), any::<bool>(), choices);
-    let round = |mut runner: TestRunner| {
-        let done = runner.run(&all, |(at, sanitize, choice)| {
+    let (end, mut cases) = (Instant::now() + Duration::from_secs(seconds), 0);
+    while Instant::now() < end {
+        let done = TestRunner::new(config.clone()).run(&all, |(at, sanitize, choice)| {
             run(&damage(object(at), choice), sanitize);
             Ok(())
         });
         done.unwrap_or_else(|e| panic!("{e}"));
-    };
-    match seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)) {
-        None => round(TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))),
-        Some(end) => {
-            while Instant::now() < end {
-                round(TestRunner::new(ProptestConfig { cases: 20, ..config.clone() }));
-            }
-        }
+        cases += config.cases;
     }
+    println!("{cases} cases");
 }
 
 /// Places and what to put there.
