@@ -4,6 +4,8 @@
 
 pub(super) mod api;
 pub(super) mod runtime;
+#[cfg(test)]
+pub(super) mod signatures;
 mod staging;
 mod stream;
 

@@ -1,6 +1,6 @@
 //! Device `hip:N`: AMD GPUs through libamdhip64, opened at run time, so that machines without it run everything else.
 
-mod api;
+pub(super) mod api;
 
 use super::DeviceError;
 use super::gpu::api::{Api, HOST_MAPPED, Handle, NO_BINARY_FOR_GPU, SUCCESS, Vendor};

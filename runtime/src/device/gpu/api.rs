@@ -107,6 +107,13 @@ macro_rules! calls {
         }
 
         impl Api {
+            /// HIP's names with our types.
+            #[cfg(test)]
+            pub fn signatures() -> Vec<(&'static str, Vec<&'static str>)> {
+                use super::signatures::types_of;
+                vec![$(($hip, types_of(|api: &Self| &api.$field))),*]
+            }
+
             fn resolve(family: Family, path: &Path, library: Library) -> Result<Self, String> {
                 let library = ManuallyDrop::new(library);
                 let error_name = match family {

@@ -93,3 +93,15 @@ impl HipApi {
         }
     }
 }
+
+/// HIP's own calls with our types.
+#[cfg(test)]
+pub(crate) fn signatures() -> [(&'static str, Vec<&'static str>); 4] {
+    use crate::device::gpu::signatures::types_of;
+    [
+        ("hipRuntimeGetVersion", types_of(|api: &HipApi| &api.runtime_version)),
+        ("hipSetDevice", types_of(|api: &HipApi| &api.set_device)),
+        ("hipModuleLoadData", types_of(|api: &HipApi| &api.module_load)),
+        ("hipGetDeviceProperties", types_of(|api: &HipApi| &api.properties)),
+    ]
+}
