@@ -66,6 +66,7 @@ const FAMILIES: &[(&str, Taken)] = &[
     ("v_mad_u64_u32", plain(&[])),
     ("v_mad_i64_i32", plain(&[])),
     ("v_s_", plain(&[])),
+    ("v_bitop3_b32", plain(&["bitop3"])),
     ("v_pk_mov_b32", plain(&["op_sel"])),
     ("v_pk_", plain(&["op_sel", "op_sel_hi", "neg_lo", "neg_hi"])),
     ("v_fma_mix", plain(&["op_sel", "op_sel_hi", "neg_lo", "neg_hi", "clamp"])),

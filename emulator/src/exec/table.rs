@@ -35,6 +35,17 @@ fn signed_field(value: u32, offset: u32, width: u32) -> u32 {
     (shifted << (32 - width) >> (32 - width)).cast_unsigned()
 }
 
+/// Any function of three bits, for each of the 32: bit `4a + 2b + c` of the table. Source: `v_bitop3_b32` in the CDNA 4 reference.
+pub(crate) fn truth_table<const W: usize>(table: u32) -> Lanewise<W> {
+    u3(move |a, b, c| {
+        let term = |row: u32| {
+            let of = |value: u32, bit: u32| if row >> bit & 1 == 1 { value } else { !value };
+            if table >> row & 1 == 1 { of(a, 2) & of(b, 1) & of(c, 0) } else { 0 }
+        };
+        (0..8).fold(0, |sum, row| sum | term(row))
+    })
+}
+
 /// A byte of each of two words: `v_perm_b32`.
 pub(crate) fn permute_bytes(high: u32, low: u32, selector: u32) -> u32 {
     let both = u64::from(high) << 32 | u64::from(low);

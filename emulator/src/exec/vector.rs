@@ -181,6 +181,8 @@ impl<const W: usize> Vop<W> {
         } else if name == "v_cndmask_b32" {
             let select = super::lane::u3(|a, b, mask| if mask == 0 { a } else { b });
             super::lane::typed(&[Kind::F32, Kind::F32], Kind::U32, select)
+        } else if name == "v_bitop3_b32" {
+            table::truth_table(operation.number("bitop3").unwrap_or(0) as u32)
         } else {
             table::find(name).ok_or_else(|| name.to_owned())?
         };

@@ -34,6 +34,33 @@ pub fn selections() -> Vec<Case> {
         .collect()
 }
 
+/// `v_bitop3_b32`: functions whose tables clang computed.
+pub fn truth_tables() -> Vec<Case> {
+    type Bitwise = fn(u32, u32, u32) -> u32;
+    let functions: [(&str, Bitwise); 7] = [
+        (" bitop3:0x30", |a, b, _| a & !b),
+        (" bitop3:1", |a, b, c| !(a | b | c)),
+        (" bitop3:0x9c", |a, b, c| b ^ (a & !c)),
+        (" bitop3:0x6c", |a, b, c| b ^ (a & c)),
+        (" bitop3:0xca", |a, b, c| if_set(a, b, c)),
+        (" bitop3:0xff", |_, _, _| u32::MAX),
+        ("", |_, _, _| 0),
+    ];
+    let case = |(table, f): (&str, Bitwise)| {
+        Case::new(&format!("v_bitop3_b32 v20, v10, v11, v12{table}"), move |s| {
+            for l in s.lanes() {
+                s.set(20, l, f(s.get(10, l), s.get(11, l), s.get(12, l)));
+            }
+        })
+    };
+    functions.into_iter().map(case).collect()
+}
+
+/// Bits of `b` where `a` has ones, of `c` elsewhere.
+fn if_set(a: u32, b: u32, c: u32) -> u32 {
+    (0..32).map(|i| (if a >> i & 1 == 1 { b } else { c }) & 1 << i).sum()
+}
+
 /// Additions and subtractions with carries, in and out.
 pub fn carries() -> Vec<Case> {
     // Of the two sources and the carry: the sum, which may be negative.

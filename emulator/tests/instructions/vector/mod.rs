@@ -36,6 +36,7 @@ pub fn cases() -> Vec<Case> {
         cases.extend(of(op, every));
     }
     cases.extend(masks::selections());
+    cases.extend(masks::truth_tables());
     cases.extend(masks::carries());
     cases.extend(steps::divisions());
     cases.extend(steps::scaling());
