@@ -168,7 +168,7 @@ mod tests {
         let mut rounds = 0u64;
         while Instant::now() < end {
             for arch in ARCHS {
-                let wave32 = rounds % 2 == 0 && find(arch).unwrap().has_wave32();
+                let wave32 = rounds.is_multiple_of(2) && find(arch).unwrap().has_wave32();
                 let done = TestRunner::new(config.clone()).run(&(words(), 4..=20usize), |(words, length)| {
                     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).take(length).collect();
                     let decoded = disassembler::with(find(arch).unwrap(), wave32, |d| d.decode(&bytes, 0x1000)).unwrap();
