@@ -321,7 +321,7 @@ fn ctrl_c_leaves_nothing() {
         .spawn()
         .expect("hipc starts");
     std::thread::sleep(Duration::from_millis(700));
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    let sent = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().expect("kill");
     assert!(sent.success());
     let start = Instant::now();
     let status = child.wait().expect("hipc ends");
