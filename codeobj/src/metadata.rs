@@ -138,12 +138,27 @@ impl RawKernel {
     }
 }
 
+/// Threads of a workgroup at most. Source: `max_flat_workgroup_size` in LLVM's *User Guide for AMDGPU Backend*.
+const MOST_THREADS: u32 = 1024;
+
+/// Bytes of the kernarg segment at most: many times what compilers accept (4 KiB).
+const MOST_ARGUMENTS: u32 = 64 << 10;
+
 pub(crate) fn read(bytes: &[u8]) -> Result<Note, CodeObjectError> {
     let note: Note = rmp_serde::from_slice(bytes).map_err(|e| CodeObjectError::BadMetadata(e.to_string()))?;
     for k in &note.kernels {
         if k.wavefront_size != 32 && k.wavefront_size != 64 {
             let what = format!("kernel `{}` has a wavefront of {} lanes", k.name, k.wavefront_size);
             return Err(CodeObjectError::BadMetadata(what));
+        }
+        // What the hardware's registers and the runtimes' buffers can hold: nothing larger is allocated because a file says so.
+        for (value, most, what) in [
+            (k.max_flat_workgroup_size, MOST_THREADS, "threads in a workgroup"),
+            (k.kernarg_segment_size, MOST_ARGUMENTS, "bytes of arguments"),
+        ] {
+            if value > most {
+                return Err(CodeObjectError::BadMetadata(format!("kernel `{}` takes {value} {what}; {most} at most", k.name)));
+            }
         }
         // An argument may end beyond `.kernarg_segment_size` in no valid file.
         let end = |a: &RawArg| u64::from(a.offset) + u64::from(a.size);

@@ -48,6 +48,23 @@ fn reads_other_abi_versions_and_accumulation_registers() {
     assert!(!k.descriptor.is_wave32());
 }
 
+/// A workgroup of more threads than any machine has would be allocated because a file says so.
+#[test]
+fn numbers_that_no_machine_has_are_refused() {
+    let key = b".max_flat_workgroup_size";
+    let at = GFX1100.windows(key.len()).position(|w| w == key).unwrap() + key.len();
+    assert_eq!(GFX1100[at..at + 3], [0xcd, 1, 0], "256 in msgpack");
+    for (threads, fits) in [(1024u16, true), (1025, false), (u16::MAX, false)] {
+        let mut bytes = GFX1100.to_vec();
+        bytes[at + 1..at + 3].copy_from_slice(&threads.to_be_bytes());
+        match CodeObject::parse(&bytes) {
+            Ok(_) => assert!(fits, "{threads}"),
+            Err(CodeObjectError::BadMetadata(what)) => assert!(!fits && what.contains("1024 at most"), "{what}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
 #[test]
 fn says_what_is_wrong() {
     let with = |at: usize, value: u8| {

@@ -1,6 +1,7 @@
 //! Instructions: the disassembler's text, taken apart.
 
 use crate::operand::Operand;
+use crate::reserved::is_refusal;
 use std::collections::HashMap;
 
 /// An instruction of a kernel.
@@ -46,8 +47,7 @@ impl Instruction {
     /// Takes the text apart.
     pub(crate) fn parse(address: u64, size: u32, text: String) -> Self {
         let parts: Option<Vec<_>> = text.split(" :: ").map(Operation::parse).collect();
-        // What was refused has a reason in brackets instead.
-        let operations = parts.filter(|p| p.len() <= 2 && !text.starts_with('(')).unwrap_or_default();
+        let operations = parts.filter(|p| p.len() <= 2 && !is_refusal(&text)).unwrap_or_default();
         Self { address, size, text, operations }
     }
 }

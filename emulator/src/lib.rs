@@ -35,6 +35,7 @@
 //!   `bound_ctrl`; `v_permlane16_swap` and `v_permlane32_swap` with inactive lanes;
 //! - hardware registers but rounding and denormals, and these other than to the nearest even and kept;
 //! - buffers with swizzled addresses, typed ones, images; the old value of an atomic beyond the end of its buffer;
+//! - multiply-adds of halves with the constant 0xff, on which LLVM's disassembler crashes;
 //! - loads from memory straight into LDS, GDS, and everything of graphics.
 
 // Loops over lanes index several arrays of lanes.

@@ -4,9 +4,10 @@ mod clang;
 
 use hipc_emulator::{Dispatch, EmulatorError, FaultKind, Memory, Module, Options};
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{RngSeed, TestRunner};
+use std::io::Write as _;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const SOURCE: &str = r#"
 #define KERNEL extern "C" __attribute__((global))
@@ -59,15 +60,27 @@ fn run(bytes: &[u8], sanitize: bool) {
 /// Seconds of each of the four tests: a minute in all. `HIPC_FUZZ_SECONDS` says another number.
 const SECONDS: u64 = 15;
 
-/// Damages code objects and runs them, under the sanitizer's eyes every other time, others each time. `damage` is given the code object of
+/// A seed: `HIPC_FUZZ_SEED`'s, or another each time. It is said at once, past what captures a test's output, for a crash would take that along.
+fn fuzz_seed(test: &str) -> u64 {
+    let given = std::env::var("HIPC_FUZZ_SEED").ok().and_then(|s| s.parse().ok());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64 % 1_000_000_000_000);
+    let seed = given.unwrap_or_else(now);
+    let _ = writeln!(std::io::stderr(), "{test}: HIPC_FUZZ_SEED={seed}");
+    seed
+}
+
+/// Damages code objects and runs them, under the sanitizer's eyes every other time: others each time, unless `HIPC_FUZZ_SEED` says which. `damage` is given the code object of
 /// an architecture and what the strategy chose.
 fn fuzz<S: Strategy + Clone>(choices: S, damage: impl Fn(&[u8], S::Value) -> Vec<u8>) {
     let seconds = std::env::var("HIPC_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(SECONDS);
     let config = ProptestConfig { cases: 20, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() };
     let all = (0..ARCHS.len(), any::<bool>(), choices);
     let (end, mut cases) = (Instant::now() + Duration::from_secs(seconds), 0);
+    let mut seed = fuzz_seed(std::thread::current().name().unwrap_or("bad_input"));
     while Instant::now() < end {
-        let done = TestRunner::new(config.clone()).run(&all, |(at, sanitize, choice)| {
+        seed += 1;
+        let seeded = ProptestConfig { rng_seed: RngSeed::Fixed(seed), ..config.clone() };
+        let done = TestRunner::new(seeded).run(&all, |(at, sanitize, choice)| {
             run(&damage(object(at), choice), sanitize);
             Ok(())
         });
@@ -196,6 +209,15 @@ fn huge_grids_end() {
             assert!(begin.elapsed() < Duration::from_secs(20));
         }
     }
+}
+
+#[test]
+fn arguments_that_no_compiler_takes() {
+    let source = r#"struct Large { char bytes[70000]; };
+extern "C" __attribute__((global)) void k(Large large, char* p) { *p = large.bytes[p - (char*)0]; }"#;
+    let bytes = clang::compile("gfx1100", &["-O2"], source);
+    let Err(error) = Module::load(&bytes) else { panic!("70,008 bytes of arguments") };
+    assert!(error.to_string().contains("bytes of arguments; 65536 at most"), "{error}");
 }
 
 #[test]

@@ -60,6 +60,8 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     ),
     ("gfx90a", "v_add_f64 v[2:3], v[4:5], v[6:7] clamp", "clamp", "v_add_f64 v[2:3], v[4:5], v[6:7]"),
     ("gfx906", "v_add_u32_e64 v1, v2, v3 clamp\n v_mad_i32_i24 v1, v2, v3, v4 clamp", "clamp", "v_add_u32_e64 v1, v2, v3 clamp"),
+    // What LLVM's disassembler doesn't survive.
+    ("gfx1100", "v_fmaak_f16 v1, v2, v3, 0xff", "v_fmaak_f16", "v_fmaak_f16 v1, v2, v3, 0xfe"),
     // The modes of floats may be set to what they are, and nothing else may be set.
     ("gfx1100", "s_setreg_imm32_b32 hwreg(HW_REG_MODE, 8, 1), 0", "MODE", "s_setreg_imm32_b32 hwreg(HW_REG_MODE, 4, 4), 0xf"),
     ("gfx1100", "s_setreg_imm32_b32 hwreg(HW_REG_MODE, 23, 1), 1", "MODE", "s_setreg_imm32_b32 hwreg(HW_REG_MODE, 0, 4), 0"),

@@ -308,7 +308,14 @@ impl Built {
         self.steps_on(&mut self.load(Emulator::new(emulated(&self.plan.target)).sanitizing())?)
     }
 
-    fn steps_on(&self, device: &mut DriverBackend<Emulator>) -> Result<Vec<ChainRow>, DeviceError> {
+    /// [`Self::steps`] on a device that is loaded, whether its sanitizer watched that or not.
+    ///
+    /// # Errors
+    /// A fault.
+    ///
+    /// # Panics
+    /// If `cpu` can't execute the plan.
+    pub fn steps_on(&self, device: &mut DriverBackend<Emulator>) -> Result<Vec<ChainRow>, DeviceError> {
         let mut cpu = CpuBackend::new(self.plan.clone(), self.weights.clone()).unwrap_or_else(|e| panic!("{e}"));
         let mut rows = Vec::new();
         for kind in [ProgramKind::Decode, ProgramKind::Prompt] {

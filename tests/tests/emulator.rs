@@ -9,17 +9,21 @@ use hipc_tests::kernel_cases::small;
 use hipc_tests::mutate::code::{Code, Verdict};
 use hipc_tests::parity::chat::{ask, questions};
 use hipc_tests::shared::demo_model;
-use hipfire_run::device::DeviceError;
+use hipfire_run::device::emu::Emulator;
+use hipfire_run::device::{DeviceError, Driver, DriverBackend, Placement};
 use hipfire_run::engine::PlanEngine;
 use hipfire_run::verify::{Options, inputs, launches};
 use std::time::Duration;
 
-/// Positions: so many that 33 and the last are different places.
-const CTX: u32 = 64;
+/// Positions: so many that attention is shared among workgroups at the last ones, and that there is more than one chunk of a prompt.
+const CTX: u32 = 160;
+
+/// Time for the launches of a model: the most telling cases come first.
+const LIMIT: Duration = Duration::from_secs(25);
 
 fn target(name: &str, shape: Shape, backend: Backend) {
     let model = Built::random(small_model(shape, 1), Mix::Q4KM, name, CTX, backend);
-    let verified = model.verify(&Options::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let verified = model.verify(&Options { limit: LIMIT, ..Options::default() }).unwrap_or_else(|e| panic!("{name}: {e}"));
     assert!(verified.wrong().is_empty(), "{name}: {:#?}", verified.wrong());
     let [cases, _, watched] = verified.cases();
     println!(
@@ -27,6 +31,7 @@ fn target(name: &str, shape: Shape, backend: Backend) {
         verified.rows.len(),
         verified.steps
     );
+    assert_eq!(verified.steps.as_ref().map(Vec::len).ok(), Some(2), "{name}: a decode and a prompt step");
     assert!(cases > 80 && watched > 20, "{name}: only {cases} cases, {watched} of them with the sanitizer");
 }
 
@@ -67,11 +72,29 @@ fn gfx942() {
     target("gfx942", LLAMA_3_1_8B, Backend::Clang);
 }
 
+/// Of another GPU it is refused, by whoever loads it.
+#[test]
+fn machine_code_of_another_gpu_is_refused() {
+    let model = Built::random(small_model(LLAMA_3_1_8B, 1), Mix::Q4KM, "gfx1100", CTX, Backend::Clang);
+    let other = || Emulator::new(hipc_emulator::find_arch("gfx1030").expect("it is emulated"));
+    let of_plan =
+        DriverBackend::new(other(), model.plan.clone(), &model.module, &*model.weights, Placement::Separate, &mut |_| ());
+    let of_module = other().load(&model.module, &[]);
+    for refused in [of_plan.err(), of_module.err()] {
+        assert!(
+            matches!(&refused, Some(DeviceError::NoCode { device, has }) if device == "gfx1030" && has == "gfx1100"),
+            "{refused:?}"
+        );
+    }
+}
+
 #[test]
 fn a_layer_of_every_weight_type() {
     for (name, ty) in TYPES {
         let model = Built::random(small_model(LLAMA_3_1_8B, 1), Mix::All(ty), "gfx1100", CTX, Backend::Clang);
-        for row in model.steps().unwrap_or_else(|e| panic!("{name}: {e}")) {
+        let steps = model.steps().unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(steps.len(), 2, "{name}: a decode and a prompt step");
+        for row in steps {
             println!("{name}: {row:?}");
             assert!(row.passes(), "{name}: {row:?}");
         }
@@ -99,10 +122,12 @@ fn waits_that_are_left_out_are_found_by_verify() {
     {
         assert!(failure.what.contains(part), "no {part:?} in {}", failure.what);
     }
-    // Steps stop there, too, and loading does before them.
-    match model.steps() {
-        Err(DeviceError::Fault { what, .. }) => assert!(what.contains("is used before "), "{what}"),
-        other => panic!("{other:?}"),
+    // Steps stop there, too: of a device that was loaded unwatched. Where loading is watched, it does.
+    for steps in [model.steps_on(&mut model.emulated()), model.steps()] {
+        match steps {
+            Err(DeviceError::Fault { what, .. }) => assert!(what.contains("is used before "), "{what}"),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod vector;
 mod wide;
 
 use crate::instruction::{Instruction, Operation};
+use crate::reserved::ILLEGAL;
 use crate::wave::{Flow, Group, Wave};
 use crate::{Arch, FaultKind};
 pub(crate) use hardware::FLOAT_MODE;
@@ -56,7 +57,8 @@ pub(crate) type Lack = String;
 pub(crate) fn build<const W: usize>(instruction: &Instruction, context: &Context) -> Step<W> {
     let vector = instruction.operations.first().is_some_and(|o| o.name.starts_with("v_"));
     let run = match instruction.operations.as_slice() {
-        [] => fault(FaultKind::Illegal),
+        [] if instruction.text == ILLEGAL => fault(FaultKind::Illegal),
+        [] => fault(FaultKind::Unsupported(instruction.text.clone())),
         [one] => operation(one, instruction, context).unwrap_or_else(|lack| fault(FaultKind::Unsupported(lack))),
         [first, second, ..] => vector::pair(first, second, context).unwrap_or_else(|lack| fault(FaultKind::Unsupported(lack))),
     };

@@ -76,7 +76,7 @@ fn places(spec: &KernelSpec, tokens: u32, ctx: u32) -> Vec<(u32, u32)> {
             _ => vec![(1, part), (0, chunk), (last, 1)],
         }
     } else if chunk <= 1 {
-        let mut at = vec![0, last, 1, 31, 32, 33, 127, 128, 129];
+        let mut at = vec![0, last, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129];
         if let FusedOp::Attend(op) = &spec.op {
             at.extend(edges(op, &spec.geometry, ctx).into_iter().flat_map(|edge| [edge - 1, edge, edge + 1]));
             at.push(last.saturating_sub(1));
@@ -92,6 +92,8 @@ fn places(spec: &KernelSpec, tokens: u32, ctx: u32) -> Vec<(u32, u32)> {
             (1, 2),
             (32, chunk),
             (33, 1),
+            (63, 2),
+            (64, chunk),
             (127, 2),
             (128, part),
             (129, chunk),
@@ -132,7 +134,7 @@ mod tests {
         };
         let spec = KernelSpec { name: "k".into(), op, geometry };
         let cases = Case::all(&spec, 1, 300);
-        for position in [0, 1, 31, 32, 33, 127, 128, 129, 255, 256, 257, 298, 299] {
+        for position in [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 298, 299] {
             assert_eq!(cases.iter().filter(|c| c.position == position && c.magnitude == 1.0).count(), 1, "{position}");
         }
         assert!(cases.iter().all(|c| c.position < 300) && ODD.iter().all(|m| cases.iter().any(|c| c.magnitude == *m)));

@@ -83,6 +83,7 @@ fn wrong_requests_are_refused_with_advice() {
     refused(&["model.gguf", "-p", "x"], 2, &["not a bundle", "hipc compile"]);
     refused(&["plan.bin", "-p", "x", "--device", "gpu"], 2, &["no device `gpu`", "auto, cpu, hip:N"]);
     refused(&["plan.bin", "-p", "x", "--device", "host"], 2, &["no code for host", "gfx1100, gfx942"]);
+    refused(&["plan.bin", "-p", "x", "--device", "emu:gfx1030"], 2, &["no code for gfx1030", "gfx1100, gfx942"]);
     refused(&["plan.bin", "-p", ""], 2, &["the prompt is empty", "-p"]);
     refused(&["plan.bin"], 2, &["the prompt is empty", "standard input"]);
     refused(&["plan.bin", "-p", "x", "--system", "y"], 2, &["--chat"]);

@@ -133,6 +133,9 @@ fn all<T: Sync>(start: Instant, items: &[T], name: impl Fn(&T) -> String + Sync,
 fn provenance() {
     let compiler = Toolchain::from_env().compiler(Backend::Clang).map_or_else(|e| e.to_string(), |c| c.to_string());
     let decoder = hipc_emulator::disassembler_version().unwrap_or("none");
+    if let (true, Ok(library)) = (has(Backend::Llvm), Toolchain::from_env().compiler(Backend::Llvm)) {
+        println!("- Back end llvm: {library}");
+    }
     let model = std::fs::read(demo_model()).unwrap_or_else(|e| panic!("{e}"));
     println!("- Compiler: hipc {}, {compiler}", env!("CARGO_PKG_VERSION"));
     println!("- Instructions decoded by {decoder}");

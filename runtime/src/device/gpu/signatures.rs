@@ -4,7 +4,7 @@ use super::api::{Api, Call};
 use crate::device::hip::api as hip;
 use std::any::type_name;
 use std::collections::HashMap;
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::path::Path;
 use std::process::Command;
 
@@ -72,8 +72,8 @@ impl Header {
                 "int" => vec!["*mut i32"],
                 "float" => vec!["*mut f32"],
                 "size_t" => vec!["*mut usize"],
-                "const char" => vec!["*const i8"],
-                "hipDeviceProp_t" => vec!["*mut hipfire_run::device::hip::api::Properties"],
+                "const char" => vec![type_name::<*const c_char>()],
+                "hipDeviceProp_t" | "hipDeviceProp_tR0600" => vec!["*mut hipfire_run::device::hip::api::Properties"],
                 "void" => vec!["*mut core::ffi::c_void"],
                 "const void" => vec!["*const core::ffi::c_void", "*mut core::ffi::c_void"],
                 inner if self.fitting(inner).contains(&"*mut core::ffi::c_void") => vec!["*mut *mut core::ffi::c_void"],
@@ -96,7 +96,11 @@ impl Header {
 
     /// What is wrong with our types of a function.
     fn wrong(&self, name: &str, ours: &[&str]) -> Option<String> {
-        let Some(declared) = self.functions.get(name) else { return Some(format!("no {name} in the header")) };
+        // Since HIP 6 the name of some is a macro's.
+        let newer = format!("{name}R0600");
+        let Some(declared) = self.functions.get(name).or_else(|| self.functions.get(&newer)) else {
+            return Some(format!("no {name} in the header"));
+        };
         let parameters = declared.strip_prefix("hipError_t (").and_then(|d| d.strip_suffix(')')).unwrap_or_default();
         let theirs: Vec<&str> = parameters.split(", ").filter(|p| !p.is_empty()).collect();
         let fits = theirs.len() == ours.len() && theirs.iter().zip(ours).all(|(c, rust)| self.fitting(c).contains(rust));
