@@ -1,5 +1,6 @@
 //! The LLVM back end: the same kernels as clang makes, in the best variant, the same each time; and errors instead of aborts.
 
+#[cfg(feature = "llvm")]
 mod common;
 
 use hipc::toolchain::{Backend, CompileOptions, Emit, ToolchainError};
