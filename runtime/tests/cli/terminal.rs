@@ -32,8 +32,10 @@ impl Terminal {
     }
 
     fn run(command: &str, environment: &[(&str, &str)]) -> Option<Self> {
-        if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
-            println!("skipped: `script` is not installed");
+        // A container may have no pseudo-terminals.
+        let tried = Command::new("script").args(["-qec", "true", "/dev/null"]).stdin(Stdio::null()).output();
+        if !tried.is_ok_and(|t| t.status.success()) {
+            println!("skipped: `script` isn't installed, or there are no terminals to be had");
             return None;
         }
         let mut child = Command::new("script")
